@@ -152,9 +152,10 @@ func exempt(r *routev3.Route) {
 }
 
 // checkSettings is the per-route configuration of Check. body > 0 makes Envoy
-// wait for the whole body and answer 413 when it is longer.
+// wait for the whole body and answer 413 when it is longer; otherwise Check
+// sees none.
 func checkSettings(extensions map[string]string, body int64) *anypb.Any {
-	settings := &authzv3.CheckSettings{ContextExtensions: extensions}
+	settings := &authzv3.CheckSettings{ContextExtensions: extensions, DisableRequestBodyBuffering: body == 0}
 	if body > 0 {
 		settings.WithRequestBody = &authzv3.BufferSettings{MaxRequestBytes: uint32(body), PackAsBytes: true}
 	}

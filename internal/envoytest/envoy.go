@@ -103,11 +103,12 @@ func Start(t testing.TB, bootstrap string, o Options) *Envoy {
 		_ = out.Close()
 		close(e.done)
 	}()
-	t.Cleanup(func() { e.stop() })
+	t.Cleanup(e.Stop)
 	return e
 }
 
-func (e *Envoy) stop() {
+// Stop kills the process; a test's end does so too.
+func (e *Envoy) Stop() {
 	_ = e.cmd.Process.Kill()
 	<-e.done
 	if e.t.Failed() {

@@ -1,0 +1,138 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"gatehouse/internal/config"
+	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/token"
+	"gatehouse/policies"
+)
+
+// Builder compiles policy sets for one sidecar. Compiled Rego and verifiers
+// are shared by content between the revisions that have the same. It is safe
+// for concurrent use.
+type Builder struct {
+	sidecar     *config.Sidecar
+	keys        *token.Keys
+	revocations *token.Epoch
+	engines     pool[*policies.Engine]
+	verifiers   pool[*token.Verifier]
+}
+
+// NewBuilder makes a builder for a sidecar with the process's key sets.
+func NewBuilder(sc *config.Sidecar, keys *token.Keys, revocations *token.Epoch) *Builder {
+	return &Builder{sidecar: sc, keys: keys, revocations: revocations}
+}
+
+// Build compiles a set. The error says what is wrong with it: config.Faults,
+// policies.Faults, or what Envoy would not enforce.
+func (b *Builder) Build(ctx context.Context, files Files) (*Snapshot, error) {
+	set, err := config.ParseSet(ConfigFile, files[ConfigFile])
+	if err != nil {
+		return nil, err
+	}
+	if err := config.CheckPair(set, b.sidecar); err != nil {
+		return nil, err
+	}
+	s := &Snapshot{Revision: Revision(files), Set: set, Files: files, routes: routesOf(set)}
+	if err := b.fill(ctx, s); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (b *Builder) fill(ctx context.Context, s *Snapshot) error {
+	var err error
+	if s.Resources, err = envoyconf.Translate(b.sidecar, s.Set, s.Revision); err != nil {
+		return err
+	}
+	release := func(f func()) { s.release = append(s.release, f) }
+	s.Policy, err = b.engines.acquire(policyKey(s), release, func() (*policies.Engine, func(), error) {
+		e, err := policies.Compile(ctx, policies.Source(s.Files), policyOptions(s.Set.Policy))
+		return e, func() {}, err
+	})
+	if err != nil {
+		return err
+	}
+	s.Tokens, err = b.verifiers.acquire(jsonKey(s.Set.Issuers), release, func() (*token.Verifier, func(), error) {
+		v, err := token.NewVerifier(s.Set.Issuers, b.keys, token.Options{Revocations: b.revocations})
+		if err != nil {
+			return nil, nil, err
+		}
+		return v, v.Close, nil
+	})
+	return err
+}
+
+func policyOptions(p config.Policy) policies.Options {
+	return policies.Options{Entry: p.Entry, Timeout: p.Timeout, ExposeToken: p.ExposeToken}
+}
+
+// policyKey is equal for sets whose Rego and options are.
+func policyKey(s *Snapshot) string {
+	rego := Files{}
+	for path, text := range s.Files {
+		if path != ConfigFile {
+			rego[path] = text
+		}
+	}
+	return Revision(rego) + jsonKey(policyOptions(s.Set.Policy))
+}
+
+func jsonKey(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("snapshot: %T has no JSON: %v", v, err)) // plain structs always have
+	}
+	sum := sha256.Sum256(b)
+	return string(sum[:])
+}
+
+// pool shares values by key among those that hold them. The zero value is ready.
+type pool[T any] struct {
+	mu    sync.Mutex
+	items map[string]*item[T]
+}
+
+type item[T any] struct {
+	value T
+	close func()
+	users int
+}
+
+// acquire returns the value of key, made by build where nobody holds one, and
+// registers how to give it back.
+func (p *pool[T]) acquire(key string, release func(func()), build func() (T, func(), error)) (T, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	it := p.items[key]
+	if it == nil {
+		value, closeValue, err := build()
+		if err != nil {
+			return value, err
+		}
+		it = &item[T]{value: value, close: closeValue}
+		if p.items == nil {
+			p.items = map[string]*item[T]{}
+		}
+		p.items[key] = it
+	}
+	it.users++
+	release(sync.OnceFunc(func() { p.giveBack(key, it) }))
+	return it.value, nil
+}
+
+func (p *pool[T]) giveBack(key string, it *item[T]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if it.users--; it.users == 0 {
+		delete(p.items, key)
+		it.close()
+	}
+}

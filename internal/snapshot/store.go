@@ -1,0 +1,150 @@
+package snapshot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Store keeps the last two accepted sets on disk, so that a restarted sidecar
+// can answer for what its Envoy still holds. It is used by one goroutine.
+type Store struct {
+	dir string
+}
+
+// Saved is what a store holds; Previous is nil where there was none.
+type Saved struct {
+	Current    Files
+	Previous   Files
+	ReplacedAt time.Time // when Previous went out of force
+}
+
+// index is the store's file of contents.
+type index struct {
+	Current    string    `json:"current"`
+	Previous   string    `json:"previous,omitempty"`
+	ReplacedAt time.Time `json:"replaced_at,omitzero"`
+}
+
+const indexFile = "index.json"
+
+// NewStore opens the store in stateDir, making its folder (0700).
+func NewStore(stateDir string) (*Store, error) {
+	dir := filepath.Join(stateDir, "sets")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	return &Store{dir: dir}, nil
+}
+
+// Accept records that a set is in force since now. Its error leaves the store
+// as it was.
+func (s *Store) Accept(files Files, now time.Time) error {
+	old, err := s.index()
+	if err != nil {
+		return err
+	}
+	next := index{Current: Revision(files), Previous: old.Current, ReplacedAt: now}
+	if next.Current == old.Current {
+		return nil
+	}
+	if err := s.writeJSON(next.Current+".json", files); err != nil {
+		return err
+	}
+	// Dying here leaves a set that no index names; the next Accept removes it.
+	if err := s.writeJSON(indexFile, next); err != nil {
+		return err
+	}
+	return s.sweep(next)
+}
+
+// Load returns what was accepted before, or nil where nothing was. A set whose
+// content no longer has its name is an error: it was tampered with or torn.
+func (s *Store) Load() (*Saved, error) {
+	ix, err := s.index()
+	if err != nil || ix.Current == "" {
+		return nil, err
+	}
+	out := &Saved{ReplacedAt: ix.ReplacedAt}
+	if out.Current, err = s.read(ix.Current); err != nil {
+		return nil, err
+	}
+	if ix.Previous != "" {
+		if out.Previous, err = s.read(ix.Previous); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (s *Store) index() (index, error) {
+	var ix index
+	b, err := os.ReadFile(filepath.Join(s.dir, indexFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ix, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &ix)
+	}
+	if err != nil {
+		return ix, fmt.Errorf("state: %s: %w", indexFile, err)
+	}
+	return ix, nil
+}
+
+func (s *Store) read(revision string) (Files, error) {
+	var files Files
+	b, err := os.ReadFile(filepath.Join(s.dir, filepath.Base(revision)+".json"))
+	if err == nil {
+		err = json.Unmarshal(b, &files)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state: set %.12s: %w", revision, err)
+	}
+	if Revision(files) != revision {
+		return nil, fmt.Errorf("state: set %.12s has other content than its name says", revision)
+	}
+	return files, nil
+}
+
+// writeJSON replaces a file as a whole: it is there after a crash, old or new.
+func (s *Store) writeJSON(name string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	tmp, err := os.CreateTemp(s.dir, ".new-*") // 0600
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(b)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), filepath.Join(s.dir, name))
+	}
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	return nil
+}
+
+// sweep removes every set that the index does not name.
+func (s *Store) sweep(ix index) error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case indexFile, ix.Current + ".json", ix.Previous + ".json":
+		default:
+			_ = os.Remove(filepath.Join(s.dir, e.Name())) // left for the next sweep
+		}
+	}
+	return nil
+}
