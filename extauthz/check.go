@@ -1,0 +1,159 @@
+package extauthz
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"gatehouse/internal/config"
+	"gatehouse/internal/ratelimit"
+	"gatehouse/internal/request"
+	"gatehouse/internal/snapshot"
+	"gatehouse/policies"
+)
+
+// Options are what a Server needs.
+type Options struct {
+	Table   *snapshot.Table
+	Limiter *ratelimit.Limiter
+	Log     *slog.Logger
+	Observe func(*Event)     // called once at the end of each check; must not block
+	Now     func() time.Time // time.Now outside of tests
+
+	// Workload is the principal of the sidecar's own workload; nil where it
+	// has none. Tenant is the only tenant whose tokens are accepted, "" at a
+	// shared sidecar.
+	Workload *request.Principal
+	Tenant   string
+
+	// Credentials are the upstreams' credentials by name.
+	Credentials map[string]Secret
+}
+
+// Server answers Check. It is safe for concurrent use.
+type Server struct {
+	authv3.UnimplementedAuthorizationServer
+	opts Options
+}
+
+// New makes a server.
+func New(o Options) *Server { return &Server{opts: o} }
+
+// Check decides one request. Its steps, in this order because each relies on
+// the ones before and the last have effects:
+//
+//	locate    the revision and route that Envoy matched, or 503
+//	hygiene   canonical path, sane headers, or 400
+//	identify  token, workload or anonymous, or 400, 401, 403, 503
+//	permit    the method's permission, or 405
+//	decide    policy, or 403
+//	limit     rate limits, or 429; takes from the limits only when all allow
+//	allow     credentials, identity headers, metadata
+//
+// An error is returned only for what is no refusal but a fault: Envoy then
+// answers 503 and the upstream is not reached.
+func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv3.CheckResponse, err error) {
+	c := begin(req, s.opts.Now())
+	defer s.end(c, &resp, &err)
+
+	if r := s.locate(c); r != nil {
+		return c.refuse(r), nil
+	}
+	if r := c.hygiene(); r != nil {
+		return c.refuse(r), nil
+	}
+	if r := s.identify(ctx, c); r != nil && !c.observed(r) {
+		return c.refuse(r), nil
+	}
+	if r := c.permit(); r != nil && !c.observed(r) {
+		return c.refuse(r), nil
+	}
+	if r := c.decide(ctx); r != nil && !c.observed(r) {
+		return c.refuse(r), nil
+	}
+	if r := s.limit(c); r != nil && !c.observed(r) {
+		return c.refuse(r), nil
+	}
+	return s.allow(c), nil
+}
+
+// check is one request on its way through the steps. It belongs to one call.
+type check struct {
+	Event
+	http      *authv3.AttributeContext_HttpRequest
+	peer      string // the client's address, without port
+	ext       map[string]string
+	snap      *snapshot.Snapshot
+	route     *snapshot.Route
+	headers   headers
+	slots     []slot // the values in the token slots
+	policy    policies.Decision
+	limits    ratelimit.Result
+	observing bool
+	withheld  bool // identity or policy would have refused: no credential is added
+	attrs     *authv3.AttributeContext
+}
+
+func begin(req *authv3.CheckRequest, now time.Time) *check {
+	a := req.GetAttributes()
+	c := &check{attrs: a, http: a.GetRequest().GetHttp(), ext: a.GetContextExtensions()}
+	c.peer = a.GetSource().GetAddress().GetSocketAddress().GetAddress()
+	c.headers = readHeaders(c.http.GetHeaderMap())
+	c.Start = now
+	c.DecisionID = newDecisionID()
+	c.RequestID = c.headers.first("x-request-id")
+	c.Method = c.http.GetMethod()
+	c.Path = pathOnly(c.http.GetPath())
+	c.Principal = request.Anonymous()
+	return c
+}
+
+// observed reports whether a refusal is only recorded, and records it.
+func (c *check) observed(r *Refusal) bool {
+	if !c.observing || r.hygiene {
+		return false
+	}
+	c.Would = append(c.Would, r)
+	c.withheld = c.withheld || r.Class != ClassLimit
+	return true
+}
+
+// end makes a panic an error, so that Envoy refuses, and tells what became of
+// the request.
+func (s *Server) end(c *check, resp **authv3.CheckResponse, err *error) {
+	if p := recover(); p != nil {
+		s.opts.Log.Error("check panicked", "request_id", c.RequestID, "panic", p, "stack", string(debug.Stack()))
+		*resp, *err = nil, status.Error(codes.Internal, "internal error")
+		c.Refusal, c.Allowed = &Refusal{Class: ClassFault, Rule: "panic"}, false
+	}
+	c.Duration = s.opts.Now().Sub(c.Start)
+	s.opts.Observe(&c.Event)
+}
+
+// locate finds the revision and route by what the route that matched carries.
+// An unknown one is never answered with nohold: Envoy has a configuration that
+// this process did not give it.
+func (s *Server) locate(c *check) *Refusal {
+	c.Revision, c.Route = c.ext[extRevision], c.ext[extRoute]
+	snap, ok := s.opts.Table.Lookup(c.Revision)
+	if !ok {
+		return unavailable("unknown_revision", "the request's policy revision is not loaded")
+	}
+	c.Revision = snap.Revision
+	route, ok := snap.Route(c.Route, c.ext[extShape])
+	if !ok {
+		return unavailable("unknown_route", "the request's route is not known in its policy revision")
+	}
+	if c.http.GetHeaderMap() == nil {
+		return unavailable("headers_not_raw", "Envoy must send raw headers (encode_raw_headers)")
+	}
+	c.snap, c.route = snap, route
+	c.observing = route.Mode == config.Observe
+	c.Listener, c.Mode = route.Match.Listener, route.Mode
+	return nil
+}

@@ -1,0 +1,114 @@
+package extauthz
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"gatehouse/internal/apierr"
+	"gatehouse/internal/ratelimit"
+	"gatehouse/policies"
+)
+
+// permit finds the permission that the method needs. A method that the route
+// does not list is refused, OPTIONS included.
+func (c *check) permit() *Refusal {
+	p := c.route.Permission
+	if p.ByMethod == nil {
+		c.Permission = p.Name
+		return nil
+	}
+	name, ok := p.ByMethod[c.http.GetMethod()]
+	if !ok && c.http.GetMethod() == http.MethodHead {
+		name, ok = p.ByMethod[http.MethodGet]
+	}
+	if ok {
+		c.Permission = name
+		return nil
+	}
+	return &Refusal{
+		Class: ClassMethod, Rule: "method_not_listed", Reason: "the route does not list the method",
+		err:     apierr.New(apierr.ValidationMethodNotAllowed, apierr.Options{}),
+		headers: []ratelimit.Header{{Name: "allow", Value: allowed(p.ByMethod)}},
+	}
+}
+
+func allowed(byMethod map[string]string) string {
+	methods := make([]string, 0, len(byMethod)+1)
+	for m := range byMethod {
+		methods = append(methods, m)
+	}
+	if byMethod[http.MethodGet] != "" && byMethod[http.MethodHead] == "" {
+		methods = append(methods, http.MethodHead)
+	}
+	slices.Sort(methods)
+	return strings.Join(methods, ", ")
+}
+
+// decide asks the policy. Every way of not getting an answer is a denial.
+func (c *check) decide(ctx context.Context) *Refusal {
+	d := c.snap.Policy.Decide(ctx, c.input())
+	c.policy = d
+	c.Rule, c.Reason, c.Cached = d.RuleID, d.Reason, d.Cached
+	if d.Allowed {
+		return nil
+	}
+	r := &Refusal{Class: ClassPolicy, Rule: d.RuleID, Reason: d.Reason, Cause: d.Cause, explains: true, body: d.Body}
+	code, hygiene := denialCode(d.Class)
+	r.hygiene = hygiene
+	r.err = apierr.New(code, apierr.Options{Status: d.HTTPStatus, Cause: d.Cause})
+	for _, h := range d.Headers {
+		r.headers = append(r.headers, ratelimit.Header{Name: h.Name, Value: h.Value})
+	}
+	return r
+}
+
+// denialCode is the error code of a denial, and whether it is one that mode
+// observe carries out too: a body that can't be judged is not let through.
+func denialCode(class policies.Class) (apierr.Code, bool) {
+	switch class {
+	case policies.InputMalformed, policies.BodyMissing, policies.BodyMalformed:
+		return apierr.ValidationMalformed, true
+	case policies.BodyTruncated:
+		return apierr.ValidationTooLarge, true
+	case policies.BodyEncoded, policies.BodyType:
+		return apierr.ValidationUnsupportedMediaType, true
+	}
+	return apierr.AuthForbidden, false
+}
+
+func (c *check) input() *policies.Input {
+	in := &policies.Input{
+		ID:                c.http.GetId(),
+		Method:            c.http.GetMethod(),
+		Path:              c.http.GetPath(),
+		Host:              c.http.GetHost(),
+		Scheme:            c.http.GetScheme(),
+		Protocol:          c.http.GetProtocol(),
+		Size:              c.http.GetSize(),
+		Headers:           c.headers,
+		BodyWanted:        c.route.Body > 0,
+		BodyTruncated:     c.headers.first("x-envoy-auth-partial-body") == "true",
+		Body:              c.http.GetRawBody(),
+		Source:            peerOf(c.attrs.GetSource()),
+		Destination:       peerOf(c.attrs.GetDestination()),
+		ContextExtensions: c.ext,
+		Principal:         c.Principal,
+		Route:             c.Route,
+		Listener:          c.Listener,
+		Permission:        c.Permission,
+		UpstreamPath:      strings.TrimPrefix(c.http.GetPath(), c.route.Match.Base),
+	}
+	if t := c.attrs.GetRequest().GetTime(); t != nil {
+		in.Time = t.AsTime()
+	}
+	return in
+}
+
+func peerOf(p *authv3.AttributeContext_Peer) policies.Peer {
+	a := p.GetAddress().GetSocketAddress()
+	return policies.Peer{Address: a.GetAddress(), Port: a.GetPortValue(), Principal: p.GetPrincipal()}
+}
