@@ -1,0 +1,168 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"gatehouse/internal/ads"
+	"gatehouse/internal/snapshot"
+)
+
+// loadState is what became of the last attempt to load the policy folder.
+// It is replaced as a whole.
+type loadState struct {
+	Revision string    `json:"revision"` // the newest accepted
+	Time     time.Time `json:"time"`     // of the last attempt
+	Error    string    `json:"error,omitempty"`
+}
+
+// restore serves what the last process served, before anything else: its
+// Envoy holds these routes, and requests may wait for their Check.
+func (a *App) restore(ctx context.Context) {
+	saved, err := a.store.Load()
+	if err != nil {
+		a.log.Error("the saved policy sets can't be used", "error", err)
+		return
+	}
+	if saved == nil {
+		return
+	}
+	until := saved.ReplacedAt.Add(a.opts.Grace)
+	if saved.Previous != nil && time.Now().Before(until) {
+		if s, err := a.builder.Build(ctx, saved.Previous); err == nil {
+			a.table.Add(s)
+			a.ads.Restore(until, s.Resources)
+		}
+	}
+	if err := a.push(ctx, saved.Current); err != nil {
+		a.log.Error("the saved policy set can't be used", "error", err)
+	}
+}
+
+// loadPolicies reads the policy folder. A set that is refused leaves the one
+// in force, and says why.
+func (a *App) loadPolicies(ctx context.Context) {
+	files, err := snapshot.Read(a.opts.Policies, os.Geteuid())
+	if err == nil {
+		err = a.push(ctx, files)
+	}
+	a.metrics.RevisionLoaded(err)
+	a.note(func(s *loadState) {
+		s.Time, s.Error = time.Now(), ""
+		if err != nil {
+			s.Error = err.Error()
+		}
+	})
+	if err != nil {
+		a.log.Error("the policy set is refused; the one before stays in force", "in_force", a.inForce(), "error", err)
+	}
+}
+
+// push compiles a set and hands it to the switch. It is answered by Check from
+// here on, before Envoy is told of it.
+func (a *App) push(ctx context.Context, files snapshot.Files) error {
+	revision := snapshot.Revision(files)
+	if a.load.Load().Revision == revision {
+		return nil
+	}
+	s, err := a.builder.Build(ctx, files)
+	if err != nil {
+		return err
+	}
+	a.table.Add(s)
+	a.note(func(l *loadState) { l.Revision = revision })
+	a.ads.Push(s.Resources)
+	a.metrics.Revisions(a.table.Revisions()...)
+	return nil
+}
+
+func (a *App) note(edit func(*loadState)) {
+	a.loadMu.Lock()
+	defer a.loadMu.Unlock()
+	next := *a.load.Load()
+	edit(&next)
+	a.load.Store(&next)
+}
+
+func (a *App) inForce() string {
+	if s := a.table.Current(); s != nil {
+		return s.Revision
+	}
+	return ""
+}
+
+func (a *App) adsOptions() ads.Options {
+	return ads.Options{
+		Grace:   a.opts.Grace,
+		Log:     a.log,
+		Active:  a.activated,
+		Failed:  a.failed,
+		Dropped: a.dropped,
+		Nacked:  func(resourceType, _ string) { a.metrics.Nack(resourceType) },
+		Retired: a.metrics.RetiredClusters,
+	}
+}
+
+// activated: Envoy has the revision's routes. It is saved from here on. Dying
+// before the save, the next process serves the set before and then this one.
+func (a *App) activated(revision string) {
+	before := a.inForce()
+	a.table.SetCurrent(revision)
+	if s, ok := a.table.Lookup(revision); ok {
+		if err := a.store.Accept(s.Files, time.Now()); err != nil {
+			a.log.Error("the accepted policy set can't be saved", "revision", revision, "error", err)
+		}
+	}
+	if before != revision {
+		a.log.Info("policy revision in force", "revision", revision, "before", before)
+	}
+}
+
+func (a *App) failed(revision, reason string) {
+	a.metrics.RevisionLoaded(errors.New(reason))
+	a.note(func(s *loadState) {
+		s.Revision = a.inForce() // so that the same set is tried again when it is written again
+		s.Error = fmt.Sprintf("revision %.12s: %s", revision, reason)
+	})
+	a.log.Error("Envoy refused the policy set; the one before stays in force", "revision", revision, "in_force", a.inForce(), "error", reason)
+}
+
+func (a *App) dropped(revision string) {
+	a.table.Remove(revision)
+	a.metrics.Revisions(a.table.Revisions()...)
+}
+
+// Status is what /status shows.
+type Status struct {
+	Name      string     `json:"name"`
+	Revision  string     `json:"revision"` // in force
+	Loaded    *loadState `json:"loaded"`
+	Revisions []string   `json:"revisions"` // that requests can match
+	Envoy     ads.Status `json:"envoy"`
+	Keys      any        `json:"keys"`
+}
+
+// Status shows what is in force, what was refused, and what Envoy says of it.
+func (a *App) Status() Status {
+	return Status{
+		Name: a.sidecar.Name, Revision: a.inForce(), Loaded: a.load.Load(),
+		Revisions: slices.Sorted(slices.Values(a.table.Revisions())), Envoy: a.ads.Status(), Keys: a.keys.Status(),
+	}
+}
+
+// Ready is nil when a policy is in force at an Envoy that took it whole.
+func (a *App) Ready() error {
+	switch st := a.ads.Status(); {
+	case a.table.Current() == nil:
+		return fmt.Errorf("no policy set is loaded: %s", a.load.Load().Error)
+	case st.Connected == 0:
+		return errors.New("Envoy is not connected")
+	case len(st.Nacks) > 0:
+		return fmt.Errorf("Envoy refused %s %s: %s", st.Nacks[0].Type, st.Nacks[0].Resource, st.Nacks[0].Reason)
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	alsv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"gatehouse/internal/accesslog"
+	"gatehouse/internal/envoyconf"
+)
+
+// Bounds of the gate's gRPC server.
+const (
+	maxMessage    = envoyconf.MaxBody + 1<<20 // a whole body and what goes with it
+	maxStreams    = 10000
+	streamWindow  = 1 << 20
+	connWindow    = 4 << 20
+	minPingPeriod = 5 * time.Second // Envoy pings every 10 s
+	drainTimeout  = 2 * time.Second
+)
+
+// serve answers Envoy on the gate. The Exchange (ext_proc) is not registered:
+// its calls are answered UNIMPLEMENTED, which Envoy turns into a refusal.
+func (a *App) serve(run context.Context) {
+	g := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.InitialWindowSize(streamWindow),
+		grpc.InitialConnWindowSize(connWindow),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingPeriod, PermitWithoutStream: true}),
+	)
+	authv3.RegisterAuthorizationServer(g, a.authz)
+	alsv3.RegisterAccessLogServiceServer(g, accesslog.New(a.metrics, a.records))
+	a.ads.Register(run, g)
+	a.wg.Go(func() {
+		if err := g.Serve(a.gate); err != nil && !errors.Is(err, net.ErrClosed) {
+			a.log.Error("gate: stopped serving", "error", err)
+		}
+	})
+	a.undo = append(a.undo, func() { drain(g) })
+}
+
+// drain lets calls under way end, but not for long: the streams of discovery
+// and of the access log never end by themselves.
+func drain(g *grpc.Server) {
+	timer := time.AfterFunc(drainTimeout, g.Stop)
+	defer timer.Stop()
+	g.GracefulStop()
+}
