@@ -1,0 +1,91 @@
+// Package cli is the operator's command, gatehouse: its commands, their flags,
+// what they print and their exit codes.
+//
+// Data goes to stdout, all else to stderr. It decides nothing itself: each
+// command calls the package that does. Run may be called concurrently.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"gatehouse/internal/buildinfo"
+)
+
+// Exit codes of every command.
+const (
+	ExitOK       = 0
+	ExitFindings = 1 // what was checked has faults, or what was run failed
+	ExitUsage    = 2 // an unknown command or flag, a missing argument
+)
+
+const exitCodes = `
+Exit codes: 0 all is well; 1 faults were found, or something failed; 2 the
+command was not understood.`
+
+// usageError is a command that was not understood.
+type usageError struct{ error }
+
+// Run carries out one command and returns its exit code.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	fmt.Fprintln(stderr, "gatehouse:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		fmt.Fprintf(stderr, "See: %s --help\n", cmd.CommandPath())
+		return ExitUsage
+	}
+	return ExitFindings
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "gatehouse",
+		Short: "Enforcement beside an unmodified Envoy",
+		Long: "gatehouse checks policy sets, renders Envoy's configuration, and runs the whole\n" +
+			"system on this machine to try it out.\n" + exitCodes,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		// Reached only without a command, or with an unknown one.
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { return usageError{errors.New("name a command")} },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newCheckConfig(), newEnvoyConfig(), newToken(), newDev(), newDemo(), newDemoApp(), newVersion())
+	return root
+}
+
+// usageArgs makes wrong arguments usage errors.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+// required makes sure that a flag is given.
+func required(name, value string) error {
+	if value == "" {
+		return usageError{fmt.Errorf("--%s is needed", name)}
+	}
+	return nil
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: usageArgs(cobra.NoArgs),
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), buildinfo.Version()) },
+	}
+}

@@ -1,0 +1,283 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"gatehouse/internal/demoapp"
+	"gatehouse/internal/devstack"
+	"gatehouse/policies"
+)
+
+// The whole demo against the real programs is tested in package devstack; here
+// is shown that a row that does not hold is seen.
+
+func noError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fake is a stack in which nobody decides: everything reaches the app, but for
+// paths that are in refusals.
+func fake(t *testing.T, refusals map[string]string) (*probe, *demoapp.App) {
+	t.Helper()
+	app := demoapp.New()
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if text := refusals[r.URL.Path]; text != "" {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(text))
+			return
+		}
+		app.Handler().ServeHTTP(w, r)
+	}))
+	counters := httptest.NewServer(app.Counters())
+	t.Cleanup(func() { front.Close(); counters.Close() })
+	key, err := devstack.NewKey("k")
+	noError(t, err)
+	return &probe{
+		key: key, forger: key, client: http.DefaultClient,
+		ready: devstack.Ready{Inbound: front.URL, Outbound: front.URL, AppCounters: counters.URL},
+	}, app
+}
+
+func wantFault(t *testing.T, what string, o outcome, parts ...string) {
+	t.Helper()
+	if len(parts) == 0 {
+		if o.fault != nil {
+			t.Errorf("%s: %v", what, o.fault)
+		}
+		return
+	}
+	for _, part := range parts {
+		if o.fault == nil || !strings.Contains(o.fault.Error(), part) {
+			t.Errorf("%s: fault %v does not say %q", what, o.fault, part)
+		}
+	}
+}
+
+func TestRowsThatDoNotHoldAreSeen(t *testing.T) {
+	t.Parallel()
+	p, _ := fake(t, map[string]string{"/no": `{"error_code": "auth.forbidden"}`, "/text": "no"})
+	forbidden := refused(403, "auth.forbidden")
+	tests := []struct {
+		what   string
+		row    row
+		faults []string
+	}{
+		{"as expected", row{want: allowed(), send: anonymously(try{path: "/"})}, nil},
+		{"refused as expected", row{want: forbidden, send: anonymously(try{path: "/no"})}, nil},
+		{"not refused", row{want: forbidden, send: anonymously(try{path: "/"})},
+			[]string{"expected 403 auth.forbidden", "counted 1 requests, expected 0"}},
+		{"refused", row{want: allowed(), send: anonymously(try{path: "/no"})}, []string{"expected 200", "counted 0 requests, expected 1"}},
+		{"another code", row{want: refused(403, "auth.other"), send: anonymously(try{path: "/no"})}, []string{"expected 403 auth.other"}},
+		{"no refusal of ours", row{want: forbidden, send: anonymously(try{path: "/text"})}, []string{"refusal's body"}},
+		{"prepare fails", row{prepare: func(context.Context, *probe) (string, error) { return "", errors.New("not prepared") }}, []string{"not prepared"}},
+		{"prepare is refused", row{prepare: useUp(anonymously(try{path: "/no"}))}, []string{"request 1 of 5", "403 auth.forbidden"}},
+		{"header", row{want: allowed(), send: anonymously(try{path: "/", header: map[string]string{"x-a": "1"}}),
+			check: sees(map[string]string{"x-a": "2", "x-b": ""})}, []string{`saw x-a: "1", expected "2"`}},
+		{"identity", row{want: allowed(), send: anonymously(try{path: "/", header: map[string]string{"x-gatehouse-role": "a"}}),
+			check: seesNoIdentity}, []string{"saw x-gatehouse-role"}},
+		{"answer's header", row{want: allowed(), send: anonymously(try{path: "/"}), check: answers("content-type", "retry-after")}, []string{"no retry-after"}},
+	}
+	for _, tt := range tests {
+		wantFault(t, tt.what, tt.row.run(t.Context(), p), tt.faults...)
+	}
+}
+
+// With nobody deciding, every row that expects a refusal must fail.
+func TestEveryRefusalRowNeedsARefusal(t *testing.T) {
+	t.Parallel()
+	p, _ := fake(t, nil)
+	for _, r := range rows() {
+		if r.prepare != nil || r.want.status == http.StatusOK {
+			continue
+		}
+		if o := r.run(t.Context(), p); o.fault == nil || o.reached != 1 {
+			t.Errorf("%s: fault %v, upstream counted %d: holds though nobody refuses", r.what, o.fault, o.reached)
+		}
+	}
+}
+
+func TestTokensStandInTheirSlots(t *testing.T) {
+	t.Parallel()
+	p, _ := fake(t, nil)
+	a, err := with(devstack.Claims{Role: "observer"}, try{path: "/", header: map[string]string{"x-a": "1"}}, own, "authorization", "x-api-key")(t.Context(), p)
+	noError(t, err)
+	bearer, key := a.seen.Header("authorization"), a.seen.Header("x-api-key")
+	if bearer != "Bearer "+key || strings.Count(key, ".") != 2 || a.seen.Header("x-a") != "1" {
+		t.Errorf("headers %v: want one token in both slots, and x-a", a.seen.Headers)
+	}
+}
+
+func TestRawPathIsNotCleaned(t *testing.T) {
+	t.Parallel()
+	p, _ := fake(t, nil)
+	const path = "/a/..%2f..//b;x=1"
+	a, err := rawPath(path)(t.Context(), p)
+	if err != nil || a.seen.Path != path {
+		t.Errorf("the upstream saw %q, %v; want %q", a.seen.Path, err, path)
+	}
+}
+
+func TestNothingListens(t *testing.T) {
+	t.Parallel()
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	p, _ := fake(t, nil)
+	p.ready.Inbound = gone.URL
+	for _, r := range []row{{send: anonymously(try{path: "/"})}, {send: rawPath("/")}} {
+		wantFault(t, "no listener", r.run(t.Context(), p), "refused")
+	}
+	p.ready.AppCounters = gone.URL
+	wantFault(t, "no counters", row{}.run(t.Context(), p), "refused")
+}
+
+func TestTable(t *testing.T) {
+	t.Parallel()
+	p, _ := fake(t, nil)
+	two := []row{
+		{what: "good", want: allowed(), why: "so", send: anonymously(try{path: "/"}),
+			prepare: func(context.Context, *probe) (string, error) { return "a note", nil }},
+		{what: "bad", want: refused(403, "auth.forbidden"), why: "not so", send: anonymously(try{path: "/"})},
+	}
+	var out bytes.Buffer
+	bad, err := runRows(t.Context(), p, two, table{out: &out})
+	noError(t, err)
+	want := `       #  tried                               answer                              upstream    why
+ok     1  good                                200                                 reached     so (a note)
+FAIL   2  bad                                 200                                 reached     not so
+          expected 403 auth.forbidden
+          the upstream counted 1 requests, expected 0
+
+1 of 2 rows are as expected.
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" || bad != 1 {
+		t.Errorf("%d bad rows, want 1; -want +got\n%s", bad, diff)
+	}
+	if err := failure(bad); err == nil || failure(0) != nil {
+		t.Errorf("failure(1) = %v, failure(0) = %v", err, failure(0))
+	}
+	out.Reset()
+	if _, err := runRows(t.Context(), p, two, table{out: &out, color: true}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), green+"ok"+plain) || !strings.Contains(out.String(), red+"FAIL"+plain) {
+		t.Errorf("marks have no color:\n%q", out.String())
+	}
+}
+
+func TestCanceledDemoStops(t *testing.T) {
+	t.Parallel()
+	p, app := fake(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := runRows(ctx, p, rows(), table{out: &bytes.Buffer{}})
+	if !errors.Is(err, context.Canceled) || app.Total() != 0 {
+		t.Errorf("%v after %d requests, want none", err, app.Total())
+	}
+}
+
+// shippedPolicy is a policy folder with the shipped Rego, and a sidecar's
+// status that changes as the script says.
+func shippedPolicy(t *testing.T, script ...status) *probe {
+	t.Helper()
+	dir := t.TempDir()
+	noError(t, os.CopyFS(dir, policies.Shipped()))
+	next := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(script[min(next, len(script)-1)])
+		next++
+	}))
+	t.Cleanup(srv.Close)
+	p := &probe{client: http.DefaultClient, ready: devstack.Ready{Policies: dir, Metrics: srv.URL + "/metrics"}}
+	var err error
+	p.policy, err = openPolicy(p)
+	noError(t, err)
+	return p
+}
+
+func at(revision, fault string) status {
+	s := status{Revision: revision}
+	s.Loaded.Error = fault
+	return s
+}
+
+func TestEditedRegoGivesObserversTheirPermission(t *testing.T) {
+	t.Parallel()
+	p := shippedPolicy(t, at("a", ""), at("a", ""), at("b", ""))
+	note, err := edit((*policyFile).generousText)(t.Context(), p)
+	if err != nil || !strings.Contains(note, "in force after") {
+		t.Errorf("%q, %v", note, err)
+	}
+	src, err := policies.ReadSource(os.DirFS(p.ready.Policies))
+	noError(t, err)
+	src["more_test.rego"] = []byte(`package more_test
+import data.gatehouse
+test_gained if "task.create" in gatehouse.permissions_of.observer`)
+	report, err := policies.Test(t.Context(), src)
+	noError(t, err)
+	gained := slices.IndexFunc(report.Results, func(r policies.TestResult) bool { return r.Name == "data.more_test.test_gained" })
+	if gained < 0 || !report.Results[gained].Passed {
+		t.Errorf("the edit does not give observers task.create: %+v", report)
+	}
+}
+
+func TestBrokenRegoIsBroken(t *testing.T) {
+	t.Parallel()
+	p := shippedPolicy(t, at("a", ""), at("a", "authz.rego:1:1: bad\nmore"))
+	note, err := breakPolicy(t.Context(), p)
+	if err != nil || note != "/status: authz.rego:1:1: bad" {
+		t.Errorf("%q, %v", note, err)
+	}
+	src, err := policies.ReadSource(os.DirFS(p.ready.Policies))
+	noError(t, err)
+	if _, err := policies.Compile(t.Context(), src, policies.Options{Entry: "data.gatehouse.authz"}); err == nil {
+		t.Error("the broken Rego compiles")
+	}
+}
+
+func TestBrokenRegoThatComesIntoForceIsSeen(t *testing.T) {
+	t.Parallel()
+	p := shippedPolicy(t, at("a", ""), at("b", "bad"))
+	if _, err := breakPolicy(t.Context(), p); err == nil {
+		t.Error("no fault though the broken policy is in force")
+	}
+}
+
+func TestEditThatIsNeverTakenUp(t *testing.T) {
+	t.Parallel()
+	p := shippedPolicy(t, at("a", ""))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	given := errors.New("enough")
+	_, err := p.await(ctx, "text", func(status) bool { cancel(given); return false })
+	if !errors.Is(err, given) {
+		t.Errorf("%v, want %v", err, given)
+	}
+}
+
+func TestOtherRegoCantBeEdited(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := &probe{ready: devstack.Ready{Policies: dir}}
+	if _, err := openPolicy(p); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no Rego: %v", err)
+	}
+	noError(t, os.WriteFile(filepath.Join(dir, "authz.rego"), []byte("package x"), 0o644))
+	if _, err := openPolicy(p); err == nil || !strings.Contains(fmt.Sprint(err), "observer") {
+		t.Errorf("other Rego: %v", err)
+	}
+}

@@ -1,0 +1,241 @@
+package devstack
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"gatehouse/internal/envoytest"
+)
+
+// buildBinaries builds both programs into one folder, as `make build` does.
+func buildBinaries(t *testing.T) string {
+	t.Helper()
+	dir := publicDir(t)
+	out, err := exec.Command("go", "build", "-o", dir, "gatehouse/cmd/gatehouse", "gatehouse/cmd/gatehouse-sidecar").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return filepath.Join(dir, "gatehouse")
+}
+
+// dev is one `gatehouse dev` under test.
+type dev struct {
+	cmd   *exec.Cmd
+	out   *buffer
+	ready Ready
+	ended chan struct{} // closed when it has ended, whoever waits
+}
+
+func startDev(t *testing.T, gatehouse string, args ...string) *dev {
+	t.Helper()
+	readyFile := filepath.Join(publicDir(t), "ready.json")
+	d := &dev{out: &buffer{}, ended: make(chan struct{})}
+	d.cmd = exec.Command(gatehouse, append([]string{"dev", "--ready-file", readyFile}, args...)...)
+	d.cmd.Env = append(os.Environ(), "ENVOY="+envoytest.Binary(t))
+	d.cmd.Stdout, d.cmd.Stderr = d.out, d.out
+	noError(t, d.cmd.Start())
+	go func() {
+		_ = d.cmd.Wait() // how it ended is in ProcessState
+		close(d.ended)
+	}()
+	t.Cleanup(func() { _ = d.cmd.Process.Signal(syscall.SIGTERM); <-d.ended })
+	envoytest.Eventually(t, "the ready file is there", func() bool {
+		select {
+		case <-d.ended:
+			t.Fatalf("gatehouse dev ended early:\n%s", d.out)
+		default:
+		}
+		text, err := os.ReadFile(readyFile)
+		return err == nil && json.Unmarshal(text, &d.ready) == nil
+	})
+	return d
+}
+
+func (d *dev) children() map[string]int {
+	p := d.ready.PIDs
+	return map[string]int{"app": p.App, "sidecar": p.Sidecar, "envoy": p.Envoy}
+}
+
+// awaitGone waits until no child is left.
+func (d *dev) awaitGone(t *testing.T) {
+	t.Helper()
+	for name, pid := range d.children() {
+		envoytest.Eventually(t, name+" is gone", func() bool { return gone(pid) })
+	}
+}
+
+// gone reports whether a process has ended; one that nobody has waited for yet
+// has, too.
+func gone(pid int) bool {
+	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return true
+	}
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return true
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	return strings.HasPrefix(after, "Z")
+}
+
+func get(t *testing.T, url, token string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	noError(t, err)
+	if token != "" {
+		req.Header.Set("authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	noError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	noError(t, err)
+	return resp.StatusCode, string(body)
+}
+
+func wantStatus(t *testing.T, what, url, token string, want int, contains string) {
+	t.Helper()
+	if status, body := get(t, url, token); status != want || !strings.Contains(body, contains) {
+		t.Errorf("%s: %d %s\nwant %d with %q", what, status, body, want, contains)
+	}
+}
+
+func TestDev(t *testing.T) {
+	t.Parallel()
+	gatehouse := buildBinaries(t)
+	t.Run("serves and stops", func(t *testing.T) { t.Parallel(); testServesAndStops(t, gatehouse) })
+	t.Run("killed", func(t *testing.T) { t.Parallel(); testKilled(t, gatehouse) })
+	t.Run("child dies", func(t *testing.T) { t.Parallel(); testChildDies(t, gatehouse) })
+	t.Run("other policies", func(t *testing.T) { t.Parallel(); testOtherPolicies(t, gatehouse) })
+	t.Run("refused policies", func(t *testing.T) { t.Parallel(); testRefusedPolicies(t, gatehouse) })
+	t.Run("demo", func(t *testing.T) { t.Parallel(); testDemo(t, gatehouse) })
+}
+
+func testServesAndStops(t *testing.T, gatehouse string) {
+	d := startDev(t, gatehouse)
+	token, err := exec.Command(gatehouse, "token", "--data", d.ready.Data, "--role", "observer").Output()
+	noError(t, err)
+	tasks := d.ready.Inbound + "/tasks"
+	wantStatus(t, "no token", tasks, "", 401, "auth.missing_token")
+	wantStatus(t, "observer", tasks, strings.TrimSpace(string(token)), 200, `"x-gatehouse-role"`)
+	wantStatus(t, "metrics", d.ready.Metrics, "", 200, "gatehouse_")
+	wantStatus(t, "counters", d.ready.AppCounters+"/count", "", 200, `"total": 1`)
+	for name, uid := range map[string]int{"envoy": envoyUID, "app": appUID} {
+		if os.Geteuid() == 0 {
+			wantUID(t, name, d.children()[name], uid)
+		}
+	}
+	noError(t, d.cmd.Process.Signal(syscall.SIGTERM))
+	<-d.ended
+	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d, want 0:\n%s", code, d.out)
+	}
+	for name, pid := range d.children() {
+		if !gone(pid) {
+			t.Errorf("%s is left", name)
+		}
+	}
+	if _, err := os.Stat(d.ready.Data); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the data folder is left: %v", err)
+	}
+}
+
+func wantUID(t *testing.T, name string, pid, want int) {
+	t.Helper()
+	info, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid), "task"))
+	noError(t, err)
+	if got := int(info.Sys().(*syscall.Stat_t).Uid); got != want {
+		t.Errorf("%s runs under uid %d, want %d", name, got, want)
+	}
+}
+
+func testKilled(t *testing.T, gatehouse string) {
+	d := startDev(t, gatehouse, "--data", filepath.Join(publicDir(t), "data"))
+	for name, pid := range d.children() {
+		if gone(pid) {
+			t.Fatalf("%s does not run", name)
+		}
+	}
+	noError(t, d.cmd.Process.Kill())
+	<-d.ended
+	d.awaitGone(t)
+}
+
+func testChildDies(t *testing.T, gatehouse string) {
+	d := startDev(t, gatehouse)
+	noError(t, syscall.Kill(d.ready.PIDs.Sidecar, syscall.SIGKILL))
+	envoytest.Eventually(t, "the death is reported", func() bool {
+		return strings.Contains(d.out.String(), "sidecar ended by itself: signal: killed")
+	})
+	wantStatus(t, "without the sidecar", d.ready.Inbound+"/status", "", 503, "policy.unavailable")
+	wantStatus(t, "health without the sidecar", d.ready.Inbound+"/healthz", "", 200, "/healthz")
+	noError(t, d.cmd.Process.Signal(os.Interrupt))
+	<-d.ended
+	if code := d.cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code %d, want 1:\n%s", code, d.out)
+	}
+	d.awaitGone(t)
+}
+
+// minimalSet is a policy set of a user's own.
+const minimalSet = `
+upstreams:
+  app: {url: "https://192.0.2.1"}
+  vendor: {url: "http://127.0.0.1:1", credential: vendor}
+routes:
+  - {name: page, match: {listener: inbound, path: /page}, principal: none, upstream: app}
+  - {name: vendor, match: {listener: outbound, prefix: /}, permission: task.view, upstream: vendor}
+`
+
+func testOtherPolicies(t *testing.T, gatehouse string) {
+	dir := publicDir(t)
+	noError(t, writeSet(setValues{Policies: dir}))
+	noError(t, os.WriteFile(filepath.Join(dir, "gatehouse.yaml"), []byte(minimalSet), 0o644))
+	d := startDev(t, gatehouse, "--policies", dir)
+	if d.ready.Policies != dir {
+		t.Errorf("policies are %s, want %s", d.ready.Policies, dir)
+	}
+	wantStatus(t, "a route that the set lacks", d.ready.Inbound+"/tasks", "", 404, "resource.not_found")
+	text, err := os.ReadFile(filepath.Join(dir, "gatehouse.yaml"))
+	if err != nil || string(text) != minimalSet {
+		t.Errorf("the set was changed: %v", err)
+	}
+}
+
+// A set that the sidecar refuses ends the start at once, with its faults.
+func testRefusedPolicies(t *testing.T, gatehouse string) {
+	dir := publicDir(t)
+	noError(t, os.WriteFile(filepath.Join(dir, "gatehouse.yaml"), []byte("rotes: []\n"), 0o644))
+	cmd := exec.Command(gatehouse, "dev", "--policies", dir)
+	cmd.Env = append(os.Environ(), "ENVOY="+envoytest.Binary(t))
+	out, err := cmd.CombinedOutput()
+	if err == nil || cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("%v, want exit code 1", err)
+	}
+	for _, want := range []string{"the policy set is refused", `unknown key "rotes"`, "gatehouse check-config " + dir} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("does not say %q:\n%s", want, out)
+		}
+	}
+}
+
+func testDemo(t *testing.T, gatehouse string) {
+	cmd := exec.Command(gatehouse, "demo", "--exit")
+	cmd.Env = append(os.Environ(), "ENVOY="+envoytest.Binary(t))
+	begin := time.Now()
+	out, err := cmd.CombinedOutput()
+	t.Logf("after %s:\n%s", time.Since(begin), out)
+	if err != nil || strings.Contains(string(out), "FAIL") || !strings.Contains(string(out), "28 of 28 rows") {
+		t.Errorf("gatehouse demo --exit: %v", err)
+	}
+}

@@ -1,0 +1,158 @@
+package devstack
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"gatehouse/internal/config"
+	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/snapshot"
+	"gatehouse/policies"
+)
+
+// ownStackSet writes the set and sidecar.yaml of a stack.
+func ownStackSet(t *testing.T, envoyUID int) (set *config.PolicySet, sc *config.Sidecar, dir string) {
+	t.Helper()
+	data := t.TempDir()
+	dir = filepath.Join(data, "policies")
+	noError(t, os.Mkdir(dir, 0o755))
+	noError(t, writeSet(setValues{
+		Data: data, Policies: dir, SidecarFile: filepath.Join(data, "sidecar.yaml"),
+		JWKS: filepath.Join(data, "keys", jwksFile), App: "http://127.0.0.1:9123",
+	}))
+	text, err := os.ReadFile(filepath.Join(dir, snapshot.ConfigFile))
+	noError(t, err)
+	set, err = config.ParseSet("gatehouse.yaml", text)
+	noError(t, err)
+	path := filepath.Join(data, "sidecar.yaml")
+	noError(t, writeSidecar(path, sidecarValues{
+		Socket: "/tmp/run/gate.sock", State: "/tmp/state", Inbound: "127.0.0.1:8080", Outbound: "127.0.0.1:8081",
+		Debug: "127.0.0.1:9464", EnvoyUID: envoyUID, Credentials: credentialsOf(set),
+	}))
+	text, err = os.ReadFile(path)
+	noError(t, err)
+	sc, err = config.ParseSidecar("sidecar.yaml", text)
+	noError(t, err)
+	return set, sc, dir
+}
+
+func TestOwnSetIsGood(t *testing.T) {
+	t.Parallel()
+	set, sc, dir := ownStackSet(t, envoyUID)
+	noError(t, config.CheckPair(set, sc))
+	_, err := envoyconf.Translate(sc, set, "rev")
+	noError(t, err)
+	if _, err := snapshot.Read(dir, os.Geteuid()); err != nil {
+		t.Errorf("the sidecar would refuse the files: %v", err)
+	}
+	src, err := policies.ReadSource(os.DirFS(dir))
+	noError(t, err)
+	_, err = policies.Compile(t.Context(), src, policies.Options{Entry: set.Policy.Entry})
+	noError(t, err)
+	report, err := policies.Test(t.Context(), src)
+	if err != nil || report.Failed > 0 || report.Passed == 0 {
+		t.Errorf("its tests: %+v, %v", report, err)
+	}
+}
+
+func TestOwnSetSaysWhatTheStackNeeds(t *testing.T) {
+	t.Parallel()
+	set, sc, _ := ownStackSet(t, ownUID)
+	if sc.EnvoyUID != -1 {
+		t.Errorf("envoy_uid is %d though the uid is shared", sc.EnvoyUID)
+	}
+	want := config.Workload{Subject: "dev-workload", Tenant: "org1", Project: "proj1", Agent: "dev-agent", Role: "developer"}
+	if diff := cmp.Diff(&want, sc.Principal); diff != "" {
+		t.Errorf("principal: -want +got\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]config.Credential{"tools": {Env: "GATEHOUSE_DEV_TOOLS_KEY"}}, sc.Credentials); diff != "" {
+		t.Errorf("credentials: -want +got\n%s", diff)
+	}
+	var routes []string
+	for _, r := range set.Routes {
+		routes = append(routes, r.Name)
+	}
+	if diff := cmp.Diff([]string{"health", "status", "tasks", "upload", "agents", "limited", "tools", "open"}, routes); diff != "" {
+		t.Errorf("routes: -want +got\n%s", diff)
+	}
+	if set.Issuers[0].Issuer != Issuer || set.Issuers[0].Audience != Audience {
+		t.Errorf("issuer %+v is not that of the tokens", set.Issuers[0])
+	}
+	if got := wantedAppPort(set); got != 9123 {
+		t.Errorf("the set's app is wanted at port %d, want 9123", got)
+	}
+}
+
+func TestEnvoyUIDIsWritten(t *testing.T) {
+	t.Parallel()
+	if _, sc, _ := ownStackSet(t, envoyUID); sc.EnvoyUID != envoyUID {
+		t.Errorf("envoy_uid is %d, want %d", sc.EnvoyUID, envoyUID)
+	}
+}
+
+func TestWantedAppPort(t *testing.T) {
+	t.Parallel()
+	with := func(host string) *config.PolicySet {
+		return &config.PolicySet{Upstreams: map[string]config.Upstream{"app": {Host: host, Port: 7000}}}
+	}
+	for host, want := range map[string]int{"127.0.0.1": 7000, "192.0.2.1": appPort, "app.test": appPort} {
+		if got := wantedAppPort(with(host)); got != want {
+			t.Errorf("app at %s: port %d, want %d", host, got, want)
+		}
+	}
+	if got := wantedAppPort(nil); got != appPort {
+		t.Errorf("no set: port %d, want %d", got, appPort)
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	set := &config.PolicySet{Upstreams: map[string]config.Upstream{
+		"a": {Credential: "other-one"}, "b": {Credential: "tools"}, "c": {Credential: "tools"}, "d": {},
+	}}
+	got := credentialsOf(set)
+	want := []credential{{"other-one", "GATEHOUSE_DEV_OTHER_ONE_KEY"}, {"tools", "GATEHOUSE_DEV_TOOLS_KEY"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("credentials: -want +got\n%s", diff)
+	}
+	if got := credentialsOf(nil); got != nil {
+		t.Errorf("credentials of no set: %v", got)
+	}
+	t.Setenv("GATEHOUSE_DEV_TOOLS_KEY", "mine")
+	t.Setenv("GATEHOUSE_DEV_OTHER_ONE_KEY", "")
+	env := withCredentials([]string{"A=b"}, got)
+	if !slices.Equal(env, []string{"A=b", "GATEHOUSE_DEV_OTHER_ONE_KEY=demo-credential-of-other-one", "GATEHOUSE_DEV_TOOLS_KEY=mine"}) {
+		t.Errorf("environment: %q", env)
+	}
+}
+
+func TestReadSet(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if readSet(dir) != nil {
+		t.Error("a folder without configuration was read as a set")
+	}
+	noError(t, os.WriteFile(filepath.Join(dir, snapshot.ConfigFile), []byte("routes: 7\n"), 0o644))
+	if readSet(dir) != nil {
+		t.Error("a set with faults was read")
+	}
+}
+
+func TestWriteFileReplaces(t *testing.T) {
+	t.Parallel()
+	path := touch(t, filepath.Join(t.TempDir(), "f"), 0o666)
+	noError(t, writeFile(path, []byte("new"), 0o600))
+	text, err := os.ReadFile(path)
+	noError(t, err)
+	info, err := os.Stat(path)
+	noError(t, err)
+	if string(text) != "new" || info.Mode().Perm() != 0o600 {
+		t.Errorf("%q with mode %04o, want new with 0600", text, info.Mode().Perm())
+	}
+	if err := writeFile(filepath.Join(path, "x"), nil, 0o600); err == nil {
+		t.Error("a file within a file was written")
+	}
+}

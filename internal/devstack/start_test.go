@@ -1,0 +1,63 @@
+package devstack
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What succeeds is tested with the real programs, in e2e_test.go.
+func TestFailedStartLeavesNothing(t *testing.T) {
+	public, dir := publicDir(t), publicDir(t)
+	t.Setenv("TMPDIR", dir)
+	program := touch(t, filepath.Join(public, "program"), 0o755)
+	data := filepath.Join(public, "data")
+	file := touch(t, filepath.Join(t.TempDir(), "file"), 0o644)
+	tests := []struct {
+		name string
+		o    Options
+		want string
+	}{
+		{"no Envoy", Options{Sidecar: program, Envoy: "/nowhere/envoy"}, "/nowhere/envoy"},
+		{"no policies", Options{Sidecar: program, Envoy: program, Policies: "/nowhere"}, "is no folder"},
+		{"bad ready file", Options{Sidecar: program, Envoy: program, ReadyFile: filepath.Join(file, "x")}, "--ready-file"},
+		{"bad data", Options{Sidecar: program, Envoy: program, Data: filepath.Join(file, "x")}, "not a directory"},
+		{"no sidecar", Options{Sidecar: "/nowhere/sidecar", Envoy: program, Data: data}, "starting sidecar"},
+	}
+	for _, tt := range tests {
+		s, err := Start(t.Context(), tt.o)
+		wantError(t, err, tt.want)
+		if s != nil {
+			t.Errorf("%s: a stack came with the error", tt.name)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "gatehouse-dev-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestStartIsCanceled(t *testing.T) {
+	t.Parallel()
+	dir := publicDir(t)
+	sleeper := filepath.Join(dir, "sleeper")
+	noError(t, os.WriteFile(sleeper, []byte("#!/bin/sh\nexec sleep 600\n"), 0o755))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := Start(ctx, Options{Sidecar: sleeper, Envoy: sleeper, Data: filepath.Join(dir, "data")})
+	wantError(t, err, "did not come up", "canceled")
+}
+
+func TestChildThatDiesBeforeReadyEndsTheStart(t *testing.T) {
+	t.Parallel()
+	dir, out := publicDir(t), &buffer{}
+	broken := filepath.Join(dir, "broken")
+	noError(t, os.WriteFile(broken, []byte("#!/bin/sh\necho the reason; exit 7\n"), 0o755))
+	_, err := Start(t.Context(), Options{Sidecar: broken, Envoy: broken, Data: filepath.Join(dir, "data"), Out: out})
+	wantError(t, err, "a child ended before all was ready: sidecar")
+	if got := out.String(); !strings.Contains(got, "sidecar ended by itself: exit status 7") || !strings.Contains(got, "| the reason") {
+		t.Errorf("the child is not named:\n%s", got)
+	}
+}
