@@ -6,12 +6,13 @@ import (
 	"runtime/debug"
 	"time"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/envoyconf"
 	"gatehouse/internal/ratelimit"
+	"gatehouse/internal/rawgrpc"
 	"gatehouse/internal/request"
 	"gatehouse/internal/snapshot"
 	"gatehouse/policies"
@@ -37,7 +38,6 @@ type Options struct {
 
 // Server answers Check. It is safe for concurrent use.
 type Server struct {
-	authv3.UnimplementedAuthorizationServer
 	opts Options
 }
 
@@ -57,58 +57,59 @@ func New(o Options) *Server { return &Server{opts: o} }
 //
 // An error is returned only for what is no refusal but a fault: Envoy then
 // answers 503 and the upstream is not reached.
-func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv3.CheckResponse, err error) {
-	c := begin(req, s.opts.Now())
+func (s *Server) Check(ctx context.Context, message rawgrpc.Message) (resp *rawgrpc.Message, err error) {
+	in, err := readRequest(message)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	c := begin(in, s.opts.Now())
 	defer s.end(c, &resp, &err)
+	return s.decide(ctx, c).message(), nil
+}
 
+// decide takes the steps.
+func (s *Server) decide(ctx context.Context, c *check) *answer {
 	if r := s.locate(c); r != nil {
-		return c.refuse(r), nil
+		return c.refuse(r)
 	}
 	if r := c.hygiene(); r != nil {
-		return c.refuse(r), nil
+		return c.refuse(r)
 	}
 	if r := s.identify(ctx, c); r != nil && !c.observed(r) {
-		return c.refuse(r), nil
+		return c.refuse(r)
 	}
 	if r := c.permit(); r != nil && !c.observed(r) {
-		return c.refuse(r), nil
+		return c.refuse(r)
 	}
-	if r := c.decide(ctx); r != nil && !c.observed(r) {
-		return c.refuse(r), nil
+	if r := c.policyDecides(ctx); r != nil && !c.observed(r) {
+		return c.refuse(r)
 	}
 	if r := s.limit(c); r != nil && !c.observed(r) {
-		return c.refuse(r), nil
+		return c.refuse(r)
 	}
-	return s.allow(c), nil
+	return s.allow(c)
 }
 
 // check is one request on its way through the steps. It belongs to one call.
 type check struct {
 	Event
-	http      *authv3.AttributeContext_HttpRequest
-	peer      string // the client's address, without port
-	ext       map[string]string
+	in        *envoyRequest
 	snap      *snapshot.Snapshot
 	route     *snapshot.Route
-	headers   headers
 	slots     []slot // the values in the token slots
 	policy    policies.Decision
 	limits    ratelimit.Result
 	observing bool
 	withheld  bool // identity or policy would have refused: no credential is added
-	attrs     *authv3.AttributeContext
 }
 
-func begin(req *authv3.CheckRequest, now time.Time) *check {
-	a := req.GetAttributes()
-	c := &check{attrs: a, http: a.GetRequest().GetHttp(), ext: a.GetContextExtensions()}
-	c.peer = a.GetSource().GetAddress().GetSocketAddress().GetAddress()
-	c.headers = readHeaders(c.http.GetHeaderMap())
+func begin(in *envoyRequest, now time.Time) *check {
+	c := &check{in: in}
 	c.Start = now
 	c.DecisionID = newDecisionID()
-	c.RequestID = c.headers.first("x-request-id")
-	c.Method = c.http.GetMethod()
-	c.Path = pathOnly(c.http.GetPath())
+	c.RequestID = in.Headers.first("x-request-id")
+	c.Method = in.Method
+	c.Path = pathOnly(in.Path)
 	c.Principal = request.Anonymous()
 	return c
 }
@@ -125,7 +126,7 @@ func (c *check) observed(r *Refusal) bool {
 
 // end makes a panic an error, so that Envoy refuses, and tells what became of
 // the request.
-func (s *Server) end(c *check, resp **authv3.CheckResponse, err *error) {
+func (s *Server) end(c *check, resp **rawgrpc.Message, err *error) {
 	if p := recover(); p != nil {
 		s.opts.Log.Error("check panicked", "request_id", c.RequestID, "panic", p, "stack", string(debug.Stack()))
 		*resp, *err = nil, status.Error(codes.Internal, "internal error")
@@ -139,17 +140,17 @@ func (s *Server) end(c *check, resp **authv3.CheckResponse, err *error) {
 // An unknown one is never answered with nohold: Envoy has a configuration that
 // this process did not give it.
 func (s *Server) locate(c *check) *Refusal {
-	c.Revision, c.Route = c.ext[extRevision], c.ext[extRoute]
+	c.Revision, c.Route = c.in.extension(envoyconf.ExtRevision), c.in.extension(envoyconf.ExtRoute)
 	snap, ok := s.opts.Table.Lookup(c.Revision)
 	if !ok {
 		return unavailable("unknown_revision", "the request's policy revision is not loaded")
 	}
 	c.Revision = snap.Revision
-	route, ok := snap.Route(c.Route, c.ext[extShape])
+	route, ok := snap.Route(c.Route, c.in.extension(envoyconf.ExtShape))
 	if !ok {
 		return unavailable("unknown_route", "the request's route is not known in its policy revision")
 	}
-	if c.http.GetHeaderMap() == nil {
+	if !c.in.RawHeaders {
 		return unavailable("headers_not_raw", "Envoy must send raw headers (encode_raw_headers)")
 	}
 	c.snap, c.route = snap, route

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-
 	"gatehouse/internal/apierr"
 	"gatehouse/internal/ratelimit"
 	"gatehouse/policies"
@@ -21,8 +19,8 @@ func (c *check) permit() *Refusal {
 		c.Permission = p.Name
 		return nil
 	}
-	name, ok := p.ByMethod[c.http.GetMethod()]
-	if !ok && c.http.GetMethod() == http.MethodHead {
+	name, ok := p.ByMethod[c.in.Method]
+	if !ok && c.in.Method == http.MethodHead {
 		name, ok = p.ByMethod[http.MethodGet]
 	}
 	if ok {
@@ -48,8 +46,8 @@ func allowed(byMethod map[string]string) string {
 	return strings.Join(methods, ", ")
 }
 
-// decide asks the policy. Every way of not getting an answer is a denial.
-func (c *check) decide(ctx context.Context) *Refusal {
+// policyDecides asks the policy. Every way of not getting an answer is a denial.
+func (c *check) policyDecides(ctx context.Context) *Refusal {
 	d := c.snap.Policy.Decide(ctx, c.input())
 	c.policy = d
 	c.Rule, c.Reason, c.Cached = d.RuleID, d.Reason, d.Cached
@@ -81,34 +79,26 @@ func denialCode(class policies.Class) (apierr.Code, bool) {
 }
 
 func (c *check) input() *policies.Input {
-	in := &policies.Input{
-		ID:                c.http.GetId(),
-		Method:            c.http.GetMethod(),
-		Path:              c.http.GetPath(),
-		Host:              c.http.GetHost(),
-		Scheme:            c.http.GetScheme(),
-		Protocol:          c.http.GetProtocol(),
-		Size:              c.http.GetSize(),
-		Headers:           c.headers,
+	return &policies.Input{
+		ID:                c.in.ID,
+		Method:            c.in.Method,
+		Path:              c.in.Path,
+		Host:              c.in.Host,
+		Scheme:            c.in.Scheme,
+		Protocol:          c.in.Protocol,
+		Size:              c.in.Size,
+		Time:              c.in.Time,
+		Headers:           c.in.Headers,
 		BodyWanted:        c.route.Body > 0,
-		BodyTruncated:     c.headers.first("x-envoy-auth-partial-body") == "true",
-		Body:              c.http.GetRawBody(),
-		Source:            peerOf(c.attrs.GetSource()),
-		Destination:       peerOf(c.attrs.GetDestination()),
-		ContextExtensions: c.ext,
+		BodyTruncated:     c.in.Headers.first("x-envoy-auth-partial-body") == "true",
+		Body:              c.in.Body,
+		Source:            c.in.Source,
+		Destination:       c.in.Destination,
+		ContextExtensions: c.in.Extensions,
 		Principal:         c.Principal,
 		Route:             c.Route,
 		Listener:          c.Listener,
 		Permission:        c.Permission,
-		UpstreamPath:      strings.TrimPrefix(c.http.GetPath(), c.route.Match.Base),
+		UpstreamPath:      strings.TrimPrefix(c.in.Path, c.route.Match.Base),
 	}
-	if t := c.attrs.GetRequest().GetTime(); t != nil {
-		in.Time = t.AsTime()
-	}
-	return in
-}
-
-func peerOf(p *authv3.AttributeContext_Peer) policies.Peer {
-	a := p.GetAddress().GetSocketAddress()
-	return policies.Peer{Address: a.GetAddress(), Port: a.GetPortValue(), Principal: p.GetPrincipal()}
 }

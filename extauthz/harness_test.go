@@ -13,6 +13,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/proto"
 
 	"gatehouse/extauthz"
 	"gatehouse/internal/config"
@@ -131,9 +132,23 @@ func (h *harness) ask(route, method, path string, headers ...string) *authv3.Che
 
 func (h *harness) check(req *authv3.CheckRequest) *authv3.CheckResponse {
 	h.t.Helper()
-	resp, err := h.Check(h.t.Context(), req)
+	resp, err := h.call(req)
 	check(h.t, err)
 	return resp
+}
+
+// call asks as Envoy does: over the wire form of the messages.
+func (h *harness) call(req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	message, err := proto.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := h.Check(context.Background(), message)
+	if err != nil {
+		return nil, err
+	}
+	resp := &authv3.CheckResponse{}
+	return resp, proto.Unmarshal(*raw, resp)
 }
 
 // event is the newest.

@@ -2,9 +2,6 @@ package extauthz
 
 import (
 	"slices"
-	"strings"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"gatehouse/policies"
 )
@@ -13,18 +10,6 @@ import (
 // duplicates, pseudo-headers among them, names in lower case.
 type headers []policies.Header
 
-func readHeaders(m *corev3.HeaderMap) headers {
-	out := make(headers, 0, len(m.GetHeaders()))
-	for _, h := range m.GetHeaders() {
-		value := string(h.GetRawValue())
-		if value == "" {
-			value = h.GetValue()
-		}
-		out = append(out, policies.Header{Name: strings.ToLower(h.GetKey()), Value: value})
-	}
-	return out
-}
-
 func (hs headers) first(name string) string {
 	for _, h := range hs {
 		if h.Name == name {
@@ -32,10 +17,6 @@ func (hs headers) first(name string) string {
 		}
 	}
 	return ""
-}
-
-func (hs headers) has(name string) bool {
-	return slices.ContainsFunc(hs, func(h policies.Header) bool { return h.Name == name })
 }
 
 // bad refuses a second copy of a header that decides something, and bytes in

@@ -24,21 +24,21 @@ func (c *check) hygiene() *Refusal {
 	if r := c.method(); r != nil {
 		return r
 	}
-	path, query, _ := strings.Cut(c.http.GetPath(), "?")
+	path, query, _ := strings.Cut(c.in.Path, "?")
 	if why := badPath(path); why != "" {
 		return malformed("path_not_canonical", "the path "+why)
 	}
 	if why := badQuery(query); why != "" {
 		return malformed("query_malformed", "the query "+why)
 	}
-	if !goodHost(c.http.GetHost()) {
+	if !goodHost(c.in.Host) {
 		return malformed("host_malformed", "the host is malformed")
 	}
-	return c.headers.bad()
+	return c.in.Headers.bad()
 }
 
 func (c *check) method() *Refusal {
-	switch m := c.http.GetMethod(); {
+	switch m := c.in.Method; {
 	case m == "TRACE" || m == "CONNECT":
 		return &Refusal{Class: ClassHygiene, Rule: "method_refused", Reason: m + " is never accepted", hygiene: true,
 			err: apierr.New(apierr.ValidationMethodNotAllowed, apierr.Options{})}

@@ -51,7 +51,7 @@ func (c *check) appendKey(parts []string, by string) []string {
 	switch by {
 	case "principal":
 		if p.Kind == request.KindAnonymous {
-			return append(parts, string(p.Kind), c.peer)
+			return append(parts, string(p.Kind), c.in.Source.Address)
 		}
 		return append(parts, string(p.Kind), p.Issuer, p.Subject)
 	case "tenant":
@@ -65,7 +65,7 @@ func (c *check) appendKey(parts []string, by string) []string {
 	case "route":
 		return append(parts, c.Route)
 	case "address":
-		return append(parts, c.peer)
+		return append(parts, c.in.Source.Address)
 	}
 	panic("extauthz: limit key " + by + " is not one that the configuration accepts")
 }

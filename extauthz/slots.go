@@ -23,7 +23,7 @@ type slot struct {
 // verification and never passes for somebody else's key.
 func (c *check) readSlots(tokens *token.Verifier) *Refusal {
 	for _, name := range envoyconf.CredentialHeaders() {
-		for _, h := range c.headers {
+		for _, h := range c.in.Headers {
 			if h.Name == name {
 				c.slots = append(c.slots, headerSlot(tokens, name, h.Value))
 			}
@@ -71,7 +71,7 @@ func withoutScheme(value string) string {
 // readQuerySlots looks at each query member named key, however it is spelt.
 // An escaped spelling is refused: Envoy would not remove it.
 func (c *check) readQuerySlots(tokens *token.Verifier) *Refusal {
-	_, query, _ := strings.Cut(c.http.GetPath(), "?")
+	_, query, _ := strings.Cut(c.in.Path, "?")
 	for query != "" {
 		var member string
 		member, query, _ = strings.Cut(query, "&")

@@ -32,7 +32,7 @@ type Input struct {
 
 	Source            Peer
 	Destination       Peer
-	ContextExtensions map[string]string
+	ContextExtensions []Header // name and value; of a name that stands twice the last counts
 
 	Principal    request.Principal
 	Route        string
@@ -86,7 +86,7 @@ func (e *Engine) attributes(in *Input) *ast.Term {
 	members = appendPeer(members, nameSource, in.Source)
 	members = appendPeer(members, nameDestination, in.Destination)
 	if len(in.ContextExtensions) > 0 {
-		members = append(members, member(nameContextExtensions, stringMap(in.ContextExtensions)))
+		members = append(members, member(nameContextExtensions, pairMap(in.ContextExtensions)))
 	}
 	return object(members...)
 }
@@ -169,7 +169,7 @@ func appendPeer(members [][2]*ast.Term, name *ast.Term, p Peer) [][2]*ast.Term {
 	return append(members, member(name, object(peer...)))
 }
 
-// object, member, text, integer, stringMap and orNull are the shapes that
+// object, member, text, integer, pairMap and orNull are the shapes that
 // documents are built of.
 
 func object(members ...[2]*ast.Term) *ast.Term { return ast.NewTerm(ast.NewObject(members...)) }
@@ -180,10 +180,10 @@ func text(name *ast.Term, value string) [2]*ast.Term { return member(name, ast.S
 
 func integer(n int64) *ast.Term { return ast.NumberTerm(json.Number(strconv.FormatInt(n, 10))) }
 
-func stringMap(m map[string]string) *ast.Term {
-	obj := ast.NewObjectWithCapacity(len(m))
-	for k, v := range m {
-		obj.Insert(ast.StringTerm(k), ast.StringTerm(v))
+func pairMap(pairs []Header) *ast.Term {
+	obj := ast.NewObjectWithCapacity(len(pairs))
+	for _, p := range pairs {
+		obj.Insert(ast.StringTerm(p.Name), ast.StringTerm(p.Value))
 	}
 	return ast.NewTerm(obj)
 }

@@ -34,7 +34,7 @@ func TestDocumentIsThatOfOPAEnvoyPlugin(t *testing.T) {
 	in.BodyWanted, in.Body, in.Size = true, []byte(`{"title": "x", "n": 12345678901234567890}`), 41
 	in.Headers = append(in.Headers, Header{"X-Twice", "1"}, Header{"x-twice", "2"}, Header{"content-length", "41"})
 	in.Source.Principal = "spiffe://org1/alice"
-	in.ContextExtensions = map[string]string{"route": "tasks"}
+	in.ContextExtensions = []Header{{Name: "route", Value: "tasks"}}
 	var want map[string]any
 	dec := json.NewDecoder(strings.NewReader(`{
 		"attributes": {
@@ -195,7 +195,7 @@ func FuzzInput(f *testing.F) {
 		in := &Input{
 			Method: value, Path: path, Host: name, Headers: []Header{{name, value}, {name2, value2}}, Time: time.Unix(int64(len(path)), 0),
 			Body: body, BodyWanted: wanted, BodyTruncated: name == "t", Size: int64(len(body)), Route: name2, Permission: value2,
-			ContextExtensions: map[string]string{name: value}, Source: Peer{Address: name, Principal: value},
+			ContextExtensions: []Header{{Name: name, Value: value}}, Source: Peer{Address: name, Principal: value},
 		}
 		for _, e := range engines {
 			d := e.Decide(t.Context(), in)

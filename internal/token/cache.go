@@ -76,6 +76,17 @@ func (c *cache) get(now time.Time, token string, revocation uint64) (request.Pri
 	return e.principal, true
 }
 
+// has reports whether the token was verified before, whatever became of it.
+func (c *cache) has(token string) bool {
+	if len(token) > maxCachedBytes {
+		return false
+	}
+	s := c.shard(token)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.entries[token] != nil
+}
+
 // put stores a copy of the token, as the caller's may be part of a larger buffer.
 func (c *cache) put(e *entry) {
 	if len(e.token) > maxCachedBytes {

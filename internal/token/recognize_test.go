@@ -8,7 +8,7 @@ import (
 
 func TestRecognize(t *testing.T) {
 	t.Parallel()
-	v := &Verifier{issuers: map[string]*issuer{testIss: {}, "https://two.example": {}}}
+	v := &Verifier{cache: newCache(), issuers: map[string]*issuer{testIss: {}, "https://two.example": {}}}
 	for payload, want := range map[string]bool{
 		`{"iss":"https://issuer.example"}`:                    true,
 		`{"iss":"https://two.example"}`:                       true,
@@ -51,7 +51,7 @@ func TestRecognize(t *testing.T) {
 
 func TestRecognizeShapes(t *testing.T) {
 	t.Parallel()
-	v := &Verifier{issuers: map[string]*issuer{testIss: {}}}
+	v := &Verifier{cache: newCache(), issuers: map[string]*issuer{testIss: {}}}
 	part := base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"` + testIss + `"}`))
 	for value, want := range map[string]bool{
 		"": false, "sk-ant-api03-abc": false, "AIzaSyA": false, part: false, "." + part: false, "." + part + ".": true,

@@ -7,18 +7,19 @@ import (
 	"time"
 
 	alsv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
 	"gatehouse/internal/accesslog"
 	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/rawgrpc"
 )
 
 // Bounds of the gate's gRPC server.
 const (
 	maxMessage    = envoyconf.MaxBody + 1<<20 // a whole body and what goes with it
 	maxStreams    = 10000
+	streamWorkers = 32 // goroutines that keep their stacks; more calls get their own
 	streamWindow  = 1 << 20
 	connWindow    = 4 << 20
 	minPingPeriod = 5 * time.Second // Envoy pings every 10 s
@@ -29,13 +30,15 @@ const (
 // its calls are answered UNIMPLEMENTED, which Envoy turns into a refusal.
 func (a *App) serve(run context.Context) {
 	g := grpc.NewServer(
+		grpc.ForceServerCodecV2(rawgrpc.Codec()),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connWindow),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingPeriod, PermitWithoutStream: true}),
 	)
-	authv3.RegisterAuthorizationServer(g, a.authz)
+	a.authz.Register(g)
 	alsv3.RegisterAccessLogServiceServer(g, accesslog.New(a.metrics, a.records))
 	a.ads.Register(run, g)
 	a.wg.Go(func() {
