@@ -169,13 +169,23 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// FreePort is a loopback port that was free a moment ago.
+// handedOut are the ports that this process has been given: the system hands a
+// port out again as soon as it is closed.
+var handedOut sync.Map
+
+// FreePort is a loopback port that was free a moment ago, and that no other
+// call in this process gets.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		_ = l.Close()
+		if _, taken := handedOut.LoadOrStore(port, true); !taken {
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
