@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 )
@@ -128,7 +127,7 @@ func (r *draft) takes() []string {
 	if !r.Exempt {
 		return r.Match.Methods
 	}
-	probes := []string{http.MethodGet, http.MethodHead}
+	probes := []string{"GET", "HEAD"}
 	if len(r.Match.Methods) == 0 || !containsAll(probes, r.Match.Methods) {
 		return probes
 	}

@@ -89,14 +89,14 @@ func (k *Keys) Reload() {
 
 // SourceStatus tells the state of one source, for metrics and readiness.
 type SourceStatus struct {
-	Source    string // the URL or path
-	Symmetric bool
-	Loaded    bool      // has, or had, a good key set
-	Keys      int       // usable ones
-	Ignored   int       // for another use, or of an unsupported type
-	Epoch     uint64    // number of the set, from 1
-	Fetched   time.Time // zero for files
-	Failure   string    // of the last load, "" if it was good
+	Source    string    `json:"source"` // the URL or path
+	Symmetric bool      `json:"symmetric,omitempty"`
+	Loaded    bool      `json:"loaded"`            // has, or had, a good key set
+	Keys      int       `json:"keys"`              // usable ones
+	Ignored   int       `json:"ignored,omitempty"` // for another use, or of an unsupported type
+	Epoch     uint64    `json:"epoch"`             // number of the set, from 1
+	Fetched   time.Time `json:"fetched,omitzero"`  // zero for files
+	Failure   string    `json:"failure,omitempty"` // of the last load
 }
 
 // Status returns the state of all sources, sorted.

@@ -200,6 +200,7 @@ func (a *App) start(run context.Context, cancel context.CancelFunc) error {
 	a.restore(run)
 	a.loadPolicies(run)
 	a.wg.Go(func() { a.ads.Run(run) })
+	a.wg.Go(func() { a.watchKeyAges(run) })
 	a.wg.Go(func() { a.follow(run, watch) })
 	if a.gate, err = openGate(a.sidecar, a.log); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,9 +133,7 @@ func (a *App) loadSecrets() error {
 		if err != nil {
 			return err
 		}
-		for n, s := range envoyconf.Secrets(name, m) {
-			all[n] = s
-		}
+		maps.Copy(all, envoyconf.Secrets(name, m))
 	}
 	if len(all) > 0 {
 		a.ads.SetSecrets(all)
