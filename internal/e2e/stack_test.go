@@ -296,3 +296,8 @@ func (l *logBuffer) tail() string {
 	s := l.String()
 	return s[max(0, len(s)-6000):]
 }
+
+func readAll(r io.Reader) string {
+	b, _ := io.ReadAll(r)
+	return string(b)
+}

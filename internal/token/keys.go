@@ -18,6 +18,7 @@ const maxSources = 64
 type KeysOptions struct {
 	Log     *slog.Logger   // nil discards
 	RootCAs *x509.CertPool // for https sources; nil means the system's
+	Saved   string         // folder for copies of key files; "" keeps none
 }
 
 // Keys holds the key sets of all sources. It is shared by the verifiers of all
@@ -26,6 +27,7 @@ type KeysOptions struct {
 type Keys struct {
 	log    *slog.Logger
 	roots  *x509.CertPool
+	copies saved
 	ctx    context.Context // ends with Stop
 	cancel context.CancelFunc
 
@@ -40,7 +42,7 @@ type Keys struct {
 func NewKeys(opts KeysOptions) *Keys {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Keys{
-		log: cmp.Or(opts.Log, slog.New(slog.DiscardHandler)), roots: opts.RootCAs,
+		log: cmp.Or(opts.Log, slog.New(slog.DiscardHandler)), roots: opts.RootCAs, copies: saved{opts.Saved},
 		ctx: ctx, cancel: cancel, sources: make(map[sourceID]*source),
 	}
 }
@@ -143,7 +145,7 @@ func (k *Keys) acquire(id sourceID) (*source, error) {
 }
 
 func (k *Keys) newSource(id sourceID) (*source, error) {
-	s := &source{id: id, log: k.log, kick: make(chan struct{}, 1), done: make(chan struct{})}
+	s := &source{id: id, log: k.log, copies: k.copies, kick: make(chan struct{}, 1), done: make(chan struct{})}
 	var err error
 	switch {
 	case (id.jwks.File == "") == (id.jwks.URL == ""):

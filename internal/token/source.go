@@ -35,11 +35,12 @@ type sourceID struct {
 // source is one place that a key set comes from. One goroutine, run, loads it;
 // a slow or bad source holds up nobody else's.
 type source struct {
-	id   sourceID
-	load func(context.Context) ([]byte, error)
-	log  *slog.Logger
-	set  atomic.Pointer[keySet] // nil until the first good load
-	kick chan struct{}          // capacity 1: asks run to load now
+	id     sourceID
+	load   func(context.Context) ([]byte, error)
+	log    *slog.Logger
+	copies saved
+	set    atomic.Pointer[keySet] // nil until the first good load
+	kick   chan struct{}          // capacity 1: asks run to load now
 
 	loading sync.Mutex // serialises loads; guards last
 	last    []byte     // the document that set was read from
@@ -184,6 +185,9 @@ func (s *source) refresh(ctx context.Context) {
 	if err == nil {
 		err = s.replaceLocked(doc, time.Now())
 	}
+	if err != nil {
+		s.restoreLocked()
+	}
 	s.end(err)
 }
 
@@ -246,6 +250,7 @@ func (s *source) replaceLocked(doc []byte, now time.Time) error {
 	s.set.Store(set)
 	s.last = doc
 	if old == nil || set.epoch != old.epoch {
+		s.saveLocked(doc)
 		s.log.Info("key set replaced", "source", s.place(), "keys", len(set.keys), "ignored", set.ignored, "epoch", set.epoch)
 	}
 	return nil

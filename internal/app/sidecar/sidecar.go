@@ -94,7 +94,7 @@ func New(o Options) (*App, error) {
 	}
 	a.metrics = telemetry.NewMetrics(o.Version)
 	a.records = telemetry.NewRecords(filepath.Join(sc.StateDir, "decisions.jsonl"), a.metrics)
-	a.keys = token.NewKeys(token.KeysOptions{Log: a.log})
+	a.keys = token.NewKeys(token.KeysOptions{Log: a.log, Saved: filepath.Join(sc.StateDir, "keys")})
 	a.table = snapshot.NewTable()
 	a.builder = snapshot.NewBuilder(sc, a.keys, &token.Epoch{})
 	a.ads = ads.New(a.adsOptions())
