@@ -2,15 +2,17 @@ package devstack
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
 )
 
-// Summary says in a few aligned lines where everything is, for a person.
+// Summary says in a few aligned lines where everything is, for a person. Its
+// commands call this program as it was called.
 func (s *Stack) Summary() string {
-	r := s.ready
+	r, token := s.ready, os.Args[0]+" token --data "+s.ready.Data
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
@@ -21,12 +23,12 @@ func (s *Stack) Summary() string {
 		{"Policies", r.Policies},
 		{"Data", r.Data + "  (decisions: state/decisions.jsonl)"},
 		{"Logs", filepath.Join(r.Data, "logs")},
-		{"Tokens", "gatehouse token --data " + r.Data + " --role developer"},
+		{"Tokens", token + " --role developer"},
 	} {
 		fmt.Fprintf(w, "%s\t%s\n", line[0], line[1])
 	}
 	_ = w.Flush() // a strings.Builder takes everything
-	fmt.Fprintf(&b, "\nTry:  curl -i -H \"authorization: Bearer $(gatehouse token --data %s)\" %s/tasks\n", r.Data, r.Inbound)
+	fmt.Fprintf(&b, "\nTry:  curl -i -H \"authorization: Bearer $(%s)\" %s/tasks\n", token, r.Inbound)
 	fmt.Fprintf(&b, "Ready in %s. For trying things out, not for production. Ctrl-C ends it.\n", s.took.Round(time.Millisecond))
 	return b.String()
 }
