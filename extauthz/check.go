@@ -58,12 +58,14 @@ func New(o Options) *Server { return &Server{opts: o} }
 // An error is returned only for what is no refusal but a fault: Envoy then
 // answers 503 and the upstream is not reached.
 func (s *Server) Check(ctx context.Context, message rawgrpc.Message) (resp *rawgrpc.Message, err error) {
-	in, err := readRequest(message)
-	if err != nil {
+	c := &check{}
+	c.Start, c.DecisionID, c.Principal = s.opts.Now(), newDecisionID(), request.Anonymous()
+	defer s.end(c, &resp, &err)
+	if c.in, err = readRequest(message); err != nil {
+		c.Refusal = &Refusal{Class: ClassFault, Rule: "message_malformed", Cause: err}
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	c := begin(in, s.opts.Now())
-	defer s.end(c, &resp, &err)
+	c.begin()
 	return s.decide(ctx, c).message(), nil
 }
 
@@ -103,15 +105,11 @@ type check struct {
 	withheld  bool // identity or policy would have refused: no credential is added
 }
 
-func begin(in *envoyRequest, now time.Time) *check {
-	c := &check{in: in}
-	c.Start = now
-	c.DecisionID = newDecisionID()
-	c.RequestID = in.Headers.first("x-request-id")
-	c.Method = in.Method
-	c.Path = pathOnly(in.Path)
-	c.Principal = request.Anonymous()
-	return c
+// begin names the request.
+func (c *check) begin() {
+	c.RequestID = c.in.Headers.first("x-request-id")
+	c.Method = c.in.Method
+	c.Path = pathOnly(c.in.Path)
 }
 
 // observed reports whether a refusal is only recorded, and records it.

@@ -233,6 +233,18 @@ func TestCheckPanicIsAnError(t *testing.T) {
 	}
 }
 
+// What is no message is an error too, and is seen.
+func TestCheckRefusesWhatIsNoMessage(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	if resp, err := h.Check(context.Background(), []byte{0x0a, 0xff}); err == nil || resp != nil {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	if e := h.event(); e.Allowed || e.Refusal.Rule != "message_malformed" {
+		t.Errorf("recorded: %+v", e)
+	}
+}
+
 func TestSecretIsNeverPrinted(t *testing.T) {
 	t.Parallel()
 	s := extauthz.Secret("hunter2")
