@@ -16,7 +16,7 @@ arch=$(uname -m)
 home=$root/.tools/envoy-$version-$arch
 
 die() { echo "envoy.sh: $*" >&2; exit 1; }
-fits() { "$1" --version 2>/dev/null | grep -q "/${version%.*}\.[0-9]*/"; }
+fits() { [[ $("$1" --version 2>/dev/null) =~ /${version%.*}\.[0-9]+/ ]]; }
 
 if [[ -n ${ENVOY:-} ]]; then
   fits "$ENVOY" || die "ENVOY=$ENVOY is no Envoy ${version%.*}.x; unset it or name one"
