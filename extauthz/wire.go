@@ -1,13 +1,11 @@
 package extauthz
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
+	"gatehouse/internal/rawgrpc"
 	"gatehouse/policies"
 )
 
@@ -26,66 +24,13 @@ type envoyRequest struct {
 	Extensions                               []policies.Header // Check's context extensions
 }
 
-// errMessage is the error of every message that can not be read.
-var errMessage = errors.New("the message is not well-formed")
-
-// text is a part of a message as bytes and as a string, so that reading a
-// string field copies nothing.
-type text struct {
-	b []byte
-	s string
-}
-
-// field is one field of a message. A field that comes with another wire type
-// than it has is an unknown field to protobuf: one of the numbers is always 0.
-type field struct {
-	number  protowire.Number // of a length-delimited field
-	bytes   text
-	integer protowire.Number // of a varint field
-	varint  uint64
-}
-
-// each visits the fields of a message that are strings, messages or integers.
-func (t text) each(visit func(field) error) error {
-	for len(t.b) > 0 {
-		number, kind, n := protowire.ConsumeTag(t.b)
-		if n < 0 {
-			return errMessage
-		}
-		t = t.from(n)
-		var f field
-		switch kind {
-		case protowire.BytesType:
-			var v []byte
-			if v, n = protowire.ConsumeBytes(t.b); n >= 0 {
-				f.number, f.bytes = number, text{v, t.s[n-len(v) : n]}
-			}
-		case protowire.VarintType:
-			f.integer = number
-			f.varint, n = protowire.ConsumeVarint(t.b)
-		default:
-			n = protowire.ConsumeFieldValue(number, kind, t.b)
-		}
-		if n < 0 {
-			return errMessage
-		}
-		t = t.from(n)
-		if err := visit(f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t text) from(n int) text { return text{t.b[n:], t.s[n:]} }
-
 // readRequest reads a CheckRequest. An error means that no decision can be
 // made of it.
-func readRequest(message []byte) (*envoyRequest, error) {
+func readRequest(message rawgrpc.Message) (*envoyRequest, error) {
 	r := &envoyRequest{}
-	err := text{message, string(message)}.each(func(f field) error {
-		if f.number == 1 {
-			return f.bytes.each(r.attribute)
+	err := message.Text().Each(func(f rawgrpc.Field) error {
+		if f.Number == 1 {
+			return f.Text.Each(r.attribute)
 		}
 		return nil
 	})
@@ -96,16 +41,16 @@ func readRequest(message []byte) (*envoyRequest, error) {
 }
 
 // attribute reads a field of AttributeContext.
-func (r *envoyRequest) attribute(f field) error {
-	switch f.number {
+func (r *envoyRequest) attribute(f rawgrpc.Field) error {
+	switch f.Number {
 	case 1:
-		return readPeer(&r.Source, f.bytes)
+		return readPeer(&r.Source, f.Text)
 	case 2:
-		return readPeer(&r.Destination, f.bytes)
+		return readPeer(&r.Destination, f.Text)
 	case 4:
-		return f.bytes.each(r.request)
+		return f.Text.Each(r.request)
 	case 10:
-		entry, err := readPair(f.bytes)
+		entry, err := readPair(f.Text)
 		r.Extensions = append(r.Extensions, entry)
 		return err
 	}
@@ -113,42 +58,42 @@ func (r *envoyRequest) attribute(f field) error {
 }
 
 // request reads a field of AttributeContext.Request.
-func (r *envoyRequest) request(f field) error {
-	switch f.number {
+func (r *envoyRequest) request(f rawgrpc.Field) error {
+	switch f.Number {
 	case 1:
-		return r.readTime(f.bytes)
+		return r.readTime(f.Text)
 	case 2:
-		return f.bytes.each(r.http)
+		return f.Text.Each(r.http)
 	}
 	return nil
 }
 
 // http reads a field of AttributeContext.HttpRequest.
-func (r *envoyRequest) http(f field) error {
-	if f.integer == 9 {
-		r.Size = int64(f.varint)
+func (r *envoyRequest) http(f rawgrpc.Field) error {
+	if f.Integer == 9 {
+		r.Size = int64(f.Varint)
 	}
-	switch f.number {
+	switch f.Number {
 	case 1:
-		r.ID = f.bytes.s
+		r.ID = f.Text.String()
 	case 2:
-		r.Method = f.bytes.s
+		r.Method = f.Text.String()
 	case 4:
-		r.Path = f.bytes.s
+		r.Path = f.Text.String()
 	case 5:
-		r.Host = f.bytes.s
+		r.Host = f.Text.String()
 	case 6:
-		r.Scheme = f.bytes.s
+		r.Scheme = f.Text.String()
 	case 10:
-		r.Protocol = f.bytes.s
+		r.Protocol = f.Text.String()
 	case 12:
-		r.Body = f.bytes.b
+		r.Body = f.Text.Bytes()
 	case 13:
 		r.RawHeaders = true
 		if r.Headers == nil {
 			r.Headers = make(headers, 0, typicalHeaders)
 		}
-		return f.bytes.each(r.header)
+		return f.Text.Each(r.header)
 	}
 	return nil
 }
@@ -158,20 +103,20 @@ const typicalHeaders = 24
 
 // header reads a field of core.v3.HeaderMap: a name, and a value that Envoy
 // sends raw.
-func (r *envoyRequest) header(f field) error {
-	if f.number != 1 {
+func (r *envoyRequest) header(f rawgrpc.Field) error {
+	if f.Number != 1 {
 		return nil
 	}
 	var h policies.Header
 	var value string
-	err := f.bytes.each(func(f field) error {
-		switch f.number {
+	err := f.Text.Each(func(f rawgrpc.Field) error {
+		switch f.Number {
 		case 1:
-			h.Name = strings.ToLower(f.bytes.s)
+			h.Name = strings.ToLower(f.Text.String())
 		case 2:
-			value = f.bytes.s
+			value = f.Text.String()
 		case 3:
-			h.Value = f.bytes.s
+			h.Value = f.Text.String()
 		}
 		return nil
 	})
@@ -182,14 +127,14 @@ func (r *envoyRequest) header(f field) error {
 	return err
 }
 
-func (r *envoyRequest) readTime(t text) error {
+func (r *envoyRequest) readTime(t rawgrpc.Text) error {
 	var seconds, nanos int64
-	err := t.each(func(f field) error {
-		switch f.integer {
+	err := t.Each(func(f rawgrpc.Field) error {
+		switch f.Integer {
 		case 1:
-			seconds = int64(f.varint)
+			seconds = int64(f.Varint)
 		case 2:
-			nanos = int64(int32(f.varint))
+			nanos = int64(int32(f.Varint))
 		}
 		return nil
 	})
@@ -198,14 +143,14 @@ func (r *envoyRequest) readTime(t text) error {
 }
 
 // readPair reads an entry of a map of strings.
-func readPair(t text) (policies.Header, error) {
+func readPair(t rawgrpc.Text) (policies.Header, error) {
 	var h policies.Header
-	err := t.each(func(f field) error {
-		switch f.number {
+	err := t.Each(func(f rawgrpc.Field) error {
+		switch f.Number {
 		case 1:
-			h.Name = f.bytes.s
+			h.Name = f.Text.String()
 		case 2:
-			h.Value = f.bytes.s
+			h.Value = f.Text.String()
 		}
 		return nil
 	})
@@ -213,30 +158,30 @@ func readPair(t text) (policies.Header, error) {
 }
 
 // readPeer reads AttributeContext.Peer: its socket address and principal.
-func readPeer(p *policies.Peer, t text) error {
-	return t.each(func(f field) error {
-		switch f.number {
+func readPeer(p *policies.Peer, t rawgrpc.Text) error {
+	return t.Each(func(f rawgrpc.Field) error {
+		switch f.Number {
 		case 1:
-			return f.bytes.each(func(f field) error {
-				if f.number != 1 {
+			return f.Text.Each(func(f rawgrpc.Field) error {
+				if f.Number != 1 {
 					return nil
 				}
-				return f.bytes.each(func(f field) error { return socketAddress(p, f) })
+				return f.Text.Each(func(f rawgrpc.Field) error { return socketAddress(p, f) })
 			})
 		case 4:
-			p.Principal = f.bytes.s
+			p.Principal = f.Text.String()
 		}
 		return nil
 	})
 }
 
 // socketAddress reads a field of core.v3.SocketAddress.
-func socketAddress(p *policies.Peer, f field) error {
-	if f.number == 2 {
-		p.Address = f.bytes.s
+func socketAddress(p *policies.Peer, f rawgrpc.Field) error {
+	if f.Number == 2 {
+		p.Address = f.Text.String()
 	}
-	if f.integer == 3 {
-		p.Port = uint32(f.varint)
+	if f.Integer == 3 {
+		p.Port = uint32(f.Varint)
 	}
 	return nil
 }

@@ -1,14 +1,14 @@
 package accesslog
 
 import (
+	"cmp"
 	"math"
 	"strings"
 	"time"
 
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"gatehouse/internal/rawgrpc"
 	"gatehouse/internal/telemetry"
 )
 
@@ -32,69 +32,96 @@ const (
 // before the router can say that there is no route.
 const guardDenied = "rbac_access_denied"
 
-// outcome turns an entry into an outcome, valid when the kind is unrouted or
-// finished. It copies no header, no path and no raw text. The proof that the
-// upstream was not reached is that no byte went there: Envoy sums over all
-// attempts, while upstream address and attempt count are set for connects that
-// were refused, too.
-func outcome(e *datav3.HTTPAccessLogEntry) (telemetry.Outcome, kind) {
-	c, resp := e.GetCommonProperties(), e.GetResponse()
-	if c == nil {
-		return telemetry.Outcome{}, malformed
+// readOutcome turns an entry in wire form into an outcome, valid when the kind
+// is finished. Its strings are a copy, one for all: an outcome waits in a
+// queue, and must not keep the whole message in memory. It takes over no
+// header, no path and no raw text. The error is rawgrpc.ErrMessage.
+func readOutcome(t rawgrpc.Text) (telemetry.Outcome, kind, error) {
+	var e entry
+	if err := t.Each(e.field); err != nil {
+		return telemetry.Outcome{}, malformed, err
 	}
-	if !ended(c) {
-		return telemetry.Outcome{}, ignored
+	k := e.kind()
+	if k != finished {
+		return telemetry.Outcome{}, k, nil
 	}
-	said := c.GetMetadata().GetFilterMetadata()[checkNamespace].GetFields()
-	o := telemetry.Outcome{
-		Time:              instant(c.GetStartTime()),
-		DecisionID:        said["decision_id"].GetStringValue(),
-		RequestID:         e.GetRequest().GetRequestId(),
-		Revision:          said["revision"].GetStringValue(),
-		Route:             said["route"].GetStringValue(),
-		Status:            int(min(resp.GetResponseCode().GetValue(), math.MaxInt32)),
-		ResponseFlags:     flags(c.GetResponseFlags()),
-		CodeDetailsClass:  detailsClass(resp.GetResponseCodeDetails()),
-		UpstreamReached:   c.GetUpstreamWireBytesSent() > 0,
-		UpstreamBytesSent: c.GetUpstreamWireBytesSent(),
-		Bytes:             c.GetDownstreamWireBytesSent(),
-		Duration:          duration(c),
+	o := e.outcome()
+	own(&o.DecisionID, &o.RequestID, &o.Revision, &o.Route, &o.CodeDetailsClass)
+	return o, finished, nil
+}
+
+// kind says what the entry is.
+func (e *entry) kind() kind {
+	switch {
+	case !e.common:
+		return malformed
+	case !e.ended():
+		return ignored
+	case e.route() == "" && (e.flags.has(noRouteFound) || strings.HasPrefix(e.details, guardDenied)):
+		return unrouted
 	}
-	if o.Route == "" {
-		o.Route = c.GetRouteName()
-	}
-	if o.Route == "" && (c.GetResponseFlags().GetNoRouteFound() || strings.HasPrefix(o.CodeDetailsClass, guardDenied)) {
-		return o, unrouted
-	}
-	return o, finished
+	return finished
 }
 
 // ended reports whether an entry is a request's last; Envoys before 1.26 and
 // other loggers leave the type unset.
-func ended(c *datav3.AccessLogCommon) bool {
-	switch c.GetAccessLogType() {
+func (e *entry) ended() bool {
+	switch e.logType {
 	case datav3.AccessLogType_NotSet, datav3.AccessLogType_DownstreamEnd:
-		return !c.GetIntermediateLogEntry()
+		return !e.intermediate
 	}
 	return false
 }
 
-// instant is the zero time where ts is missing or out of range.
-func instant(ts *timestamppb.Timestamp) time.Time {
-	if ts == nil || !ts.IsValid() {
-		return time.Time{}
+// route is as Check names it, or else as Envoy does.
+func (e *entry) route() string { return cmp.Or(e.check.route, e.routeName) }
+
+// outcome is that of a finished request. The proof that the upstream was not
+// reached is that no byte went there: Envoy sums over all attempts, while
+// upstream address and attempt count are set for connects that were refused,
+// too.
+func (e *entry) outcome() telemetry.Outcome {
+	return telemetry.Outcome{
+		Time:              e.start.asTime(),
+		DecisionID:        e.check.decisionID,
+		RequestID:         e.requestID,
+		Revision:          e.check.revision,
+		Route:             e.route(),
+		Status:            int(min(e.status, math.MaxInt32)),
+		ResponseFlags:     e.flags.String(),
+		CodeDetailsClass:  detailsClass(e.details),
+		UpstreamReached:   e.sentUp > 0,
+		UpstreamBytesSent: e.sentUp,
+		Bytes:             e.sentDown,
+		Duration:          e.took(),
 	}
-	return ts.AsTime()
 }
 
-// duration is how long the whole request took, 0 when the entry does not tell.
-func duration(c *datav3.AccessLogCommon) time.Duration {
-	for _, d := range []*durationpb.Duration{c.GetDuration(), c.GetTimeToLastDownstreamTxByte()} {
-		if d != nil && d.IsValid() {
-			return max(d.AsDuration(), 0)
-		}
+// took is how long the whole request took, 0 when the entry does not tell.
+func (e *entry) took() time.Duration {
+	if d, ok := e.duration.asDuration(); ok {
+		return d
 	}
-	return 0
+	d, _ := e.lastByte.asDuration()
+	return d
+}
+
+// own replaces strings by a copy of them, of one allocation.
+func own(kept ...*string) {
+	size := 0
+	for _, s := range kept {
+		size += len(*s)
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for _, s := range kept {
+		b.WriteString(*s)
+	}
+	all := b.String()
+	for _, s := range kept {
+		n := len(*s)
+		*s, all = all[:n], all[n:]
+	}
 }
 
 // detailsClass is the constant part of Envoy's response code details: what
@@ -107,63 +134,4 @@ func detailsClass(details string) string {
 		end = len(details)
 	}
 	return details[:min(end, maxClass)]
-}
-
-// flag is one response flag and Envoy's short name for it
-// (configuration/observability/access_log, RESPONSE_FLAGS).
-type flag struct {
-	name string
-	set  func(*datav3.ResponseFlags) bool
-}
-
-var flagNames = []flag{
-	{"LH", (*datav3.ResponseFlags).GetFailedLocalHealthcheck},
-	{"UH", (*datav3.ResponseFlags).GetNoHealthyUpstream},
-	{"UT", (*datav3.ResponseFlags).GetUpstreamRequestTimeout},
-	{"LR", (*datav3.ResponseFlags).GetLocalReset},
-	{"UR", (*datav3.ResponseFlags).GetUpstreamRemoteReset},
-	{"UF", (*datav3.ResponseFlags).GetUpstreamConnectionFailure},
-	{"UC", (*datav3.ResponseFlags).GetUpstreamConnectionTermination},
-	{"UO", (*datav3.ResponseFlags).GetUpstreamOverflow},
-	{"NR", (*datav3.ResponseFlags).GetNoRouteFound},
-	{"DI", (*datav3.ResponseFlags).GetDelayInjected},
-	{"FI", (*datav3.ResponseFlags).GetFaultInjected},
-	{"RL", (*datav3.ResponseFlags).GetRateLimited},
-	{"UAEX", unauthorized},
-	{"RLSE", (*datav3.ResponseFlags).GetRateLimitServiceError},
-	{"DC", (*datav3.ResponseFlags).GetDownstreamConnectionTermination},
-	{"URX", (*datav3.ResponseFlags).GetUpstreamRetryLimitExceeded},
-	{"SI", (*datav3.ResponseFlags).GetStreamIdleTimeout},
-	{"IH", (*datav3.ResponseFlags).GetInvalidEnvoyRequestHeaders},
-	{"DPE", (*datav3.ResponseFlags).GetDownstreamProtocolError},
-	{"UMSDR", (*datav3.ResponseFlags).GetUpstreamMaxStreamDurationReached},
-	{"RFCF", (*datav3.ResponseFlags).GetResponseFromCacheFilter},
-	{"NFCF", (*datav3.ResponseFlags).GetNoFilterConfigFound},
-	{"DT", (*datav3.ResponseFlags).GetDurationTimeout},
-	{"UPE", (*datav3.ResponseFlags).GetUpstreamProtocolError},
-	{"NC", (*datav3.ResponseFlags).GetNoClusterFound},
-	{"OM", (*datav3.ResponseFlags).GetOverloadManager},
-	{"DF", (*datav3.ResponseFlags).GetDnsResolutionFailure},
-	{"DR", (*datav3.ResponseFlags).GetDownstreamRemoteReset},
-}
-
-func unauthorized(f *datav3.ResponseFlags) bool { return f.GetUnauthorizedDetails() != nil }
-
-// flags joins the short names of what is set by commas. None and one, which
-// are nearly all, allocate nothing.
-func flags(f *datav3.ResponseFlags) string {
-	if f == nil {
-		return ""
-	}
-	joined := ""
-	for _, n := range flagNames {
-		switch {
-		case !n.set(f):
-		case joined == "":
-			joined = n.name
-		default:
-			joined += "," + n.name
-		}
-	}
-	return joined
 }

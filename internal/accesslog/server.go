@@ -4,9 +4,10 @@
 //
 // Entries are evidence, never a trigger: Envoy loses them silently while the
 // sidecar is down. The service refuses nothing and fails on nothing that Envoy
-// sends: entries that tell nothing are counted. It takes over no header, no
-// path and no raw detail text. Message size is bounded by the server that
-// hosts it.
+// sends: entries that tell nothing are counted. Only a message that is no
+// protobuf ends its stream. The text of strings is not checked, so they need
+// not be valid UTF-8. It takes over no header, no path and no raw detail text.
+// Message size is bounded by the server that hosts it.
 //
 // A Server is safe for concurrent use; it starts no goroutine. A stream lives
 // as long as Envoy's connection, so a host that stops gracefully has to end it.
@@ -17,9 +18,12 @@ import (
 	"io"
 	"time"
 
-	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	alsv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"gatehouse/internal/rawgrpc"
 	"gatehouse/internal/telemetry"
 )
 
@@ -32,8 +36,6 @@ type Sink interface {
 // Server receives Envoy's access log. Make it with New and register it with
 // the gRPC server on the gate socket.
 type Server struct {
-	alsv3.UnimplementedAccessLogServiceServer
-
 	metrics *telemetry.Metrics
 	sink    Sink
 }
@@ -44,35 +46,78 @@ func New(metrics *telemetry.Metrics, sink Sink) *Server {
 	return &Server{metrics: metrics, sink: sink}
 }
 
+// receiver is the service as this package serves it: messages in wire form.
+type receiver interface {
+	StreamAccessLogs(grpc.ServerStream) error
+}
+
+// Register adds the service to a gRPC server, which must use rawgrpc.Codec.
+func (s *Server) Register(g grpc.ServiceRegistrar) {
+	g.RegisterService(&grpc.ServiceDesc{
+		ServiceName: alsv3.AccessLogService_ServiceDesc.ServiceName,
+		HandlerType: (*receiver)(nil),
+		Streams:     []grpc.StreamDesc{{StreamName: "StreamAccessLogs", Handler: handle, ClientStreams: true}},
+		Metadata:    alsv3.AccessLogService_ServiceDesc.Metadata,
+	}, s)
+}
+
+// handle is grpc's stream handler.
+func handle(srv any, stream grpc.ServerStream) error { return srv.(receiver).StreamAccessLogs(stream) }
+
 // StreamAccessLogs reads one stream of entries to its end. Its error is that
-// of the stream.
-func (s *Server) StreamAccessLogs(stream alsv3.AccessLogService_StreamAccessLogsServer) error {
+// of the stream, or Internal where a message is not well-formed, as with
+// gRPC's own codec.
+func (s *Server) StreamAccessLogs(stream grpc.ServerStream) error {
 	for {
-		msg, err := stream.Recv()
+		var m rawgrpc.Message
+		err := stream.RecvMsg(&m)
 		if errors.Is(err, io.EOF) {
-			return stream.SendAndClose(&alsv3.StreamAccessLogsResponse{})
+			return stream.SendMsg(&rawgrpc.Message{})
 		}
 		if err != nil {
 			return err
 		}
-		s.message(msg, time.Now())
+		if err := s.message(m, time.Now()); err != nil {
+			s.metrics.AccessLogEntry(telemetry.ResultMalformed)
+			return status.Errorf(codes.Internal, "access log: %v", err)
+		}
 	}
 }
 
-// message takes one message in. Entries of raw TCP are none of ours.
-func (s *Server) message(msg *alsv3.StreamAccessLogsMessage, now time.Time) {
-	for range msg.GetTcpLogs().GetLogEntry() {
-		s.metrics.AccessLogEntry(telemetry.ResultIgnored)
-	}
-	for _, e := range msg.GetHttpLogs().GetLogEntry() {
-		s.entry(e, now)
-	}
+// message takes a StreamAccessLogsMessage in. Entries of raw TCP are none of
+// ours. At an error the entries before it have been taken in.
+func (s *Server) message(m rawgrpc.Message, now time.Time) error {
+	return m.Text().Each(func(f rawgrpc.Field) error {
+		switch f.Number {
+		case 2:
+			return entries(f.Text, func(t rawgrpc.Text) error { return s.entry(t, now) })
+		case 3:
+			return entries(f.Text, func(rawgrpc.Text) error {
+				s.metrics.AccessLogEntry(telemetry.ResultIgnored)
+				return nil
+			})
+		}
+		return nil
+	})
+}
+
+// entries visits the entries of HTTPAccessLogEntries or TCPAccessLogEntries.
+func entries(t rawgrpc.Text, visit func(rawgrpc.Text) error) error {
+	return t.Each(func(f rawgrpc.Field) error {
+		if f.Number != 1 {
+			return nil
+		}
+		return visit(f.Text)
+	})
 }
 
 // entry counts one entry. A request that no route matched had no Check and
 // gets no record: whoever scans for paths must not fill the disk.
-func (s *Server) entry(e *datav3.HTTPAccessLogEntry, now time.Time) {
-	o, k := outcome(e)
+func (s *Server) entry(t rawgrpc.Text, now time.Time) error {
+	o, k, err := readOutcome(t)
+	if err != nil {
+		return err
+	}
 	switch k {
 	case malformed:
 		s.metrics.AccessLogEntry(telemetry.ResultMalformed)
@@ -85,6 +130,7 @@ func (s *Server) entry(e *datav3.HTTPAccessLogEntry, now time.Time) {
 		s.metrics.AccessLogEntry(telemetry.ResultOK)
 		s.finished(o, now)
 	}
+	return nil
 }
 
 func (s *Server) finished(o telemetry.Outcome, now time.Time) {

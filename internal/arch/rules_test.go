@@ -44,10 +44,11 @@ func importRules() []rule {
 		{
 			name: "gRPC at the gate", who: []string{""}, what: []string{"google.golang.org/grpc"},
 			except: map[string]string{
-				"extauthz":         "is a gRPC service",
-				"internal/ads":     "registers the discovery service",
-				"internal/app":     "runs the gate's server",
-				"internal/rawgrpc": "is a codec of the gate's server",
+				"extauthz":           "is a gRPC service",
+				"internal/accesslog": "is a gRPC service",
+				"internal/ads":       "registers the discovery service",
+				"internal/app":       "runs the gate's server",
+				"internal/rawgrpc":   "is a codec of the gate's server",
 			},
 			reason: "only what Envoy calls speaks gRPC",
 			breaks: [2]string{"internal/ratelimit", "google.golang.org/grpc/status"},

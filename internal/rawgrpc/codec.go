@@ -1,6 +1,12 @@
 // Package rawgrpc lets a gRPC handler take a message's bytes and give bytes,
 // beside handlers that use generated messages on the same server. A handler
-// that reads a few fields of a large message need not build all of it.
+// that reads a few fields of a large message need not build all of it: it walks
+// the fields with Text.Each.
+//
+// It refuses what is no protobuf, and knows no message: what a field means, and
+// how much of a message is kept, is for its reader. The gRPC server bounds the
+// size of a message. All of it is safe for concurrent use; a Text is a value
+// that nobody changes.
 package rawgrpc
 
 import (

@@ -12,6 +12,7 @@
 package telemetry
 
 import (
+	"context"
 	"io"
 	"log/slog"
 )
@@ -19,13 +20,21 @@ import (
 // NewLogger returns a logger that writes one JSON object a line with the keys
 // time (UTC), level and msg first. Records below level are dropped.
 func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: utcTime}))
+	return slog.New(utc{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})})
 }
 
-// utcTime turns the record's own time to UTC.
-func utcTime(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime {
-		a.Value = slog.TimeValue(a.Value.Time().UTC())
-	}
-	return a
+// utc turns a record's own time to UTC. It is a handler and not a ReplaceAttr,
+// which would be asked about each attribute of each line.
+type utc struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (h utc) Handle(ctx context.Context, r slog.Record) error {
+	r.Time = r.Time.UTC()
+	return h.Handler.Handle(ctx, r)
 }
+
+// WithAttrs implements slog.Handler.
+func (h utc) WithAttrs(attrs []slog.Attr) slog.Handler { return utc{h.Handler.WithAttrs(attrs)} }
+
+// WithGroup implements slog.Handler.
+func (h utc) WithGroup(name string) slog.Handler { return utc{h.Handler.WithGroup(name)} }

@@ -2,7 +2,9 @@ package telemetry
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -37,5 +39,32 @@ func TestLoggerFollowsItsLeveler(t *testing.T) {
 	l.Debug("two")
 	if s := out.String(); strings.Contains(s, "one") || !strings.Contains(s, "two") {
 		t.Errorf("log %s, want two only", s)
+	}
+}
+
+func TestLoggerTellsTimeInUTC(t *testing.T) {
+	t.Parallel()
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 5000, time.FixedZone("east", 3600))
+	var out bytes.Buffer
+	l := NewLogger(&out, slog.LevelInfo)
+	for _, h := range []slog.Handler{l.Handler(), l.With("a", 1).Handler(), l.WithGroup("g").Handler()} {
+		out.Reset()
+		if err := h.Handle(t.Context(), slog.NewRecord(noon, slog.LevelInfo, "m", 0)); err != nil {
+			t.Fatal(err)
+		}
+		if want := `{"time":"2026-01-02T11:00:00.000005Z","level":"INFO","msg":"m"`; !strings.HasPrefix(out.String(), want) {
+			t.Errorf("log %s, want it to begin with %s", out.String(), want)
+		}
+	}
+}
+
+func BenchmarkLogger(b *testing.B) {
+	log := NewLogger(io.Discard, slog.LevelInfo)
+	b.ReportAllocs()
+	for b.Loop() {
+		log.LogAttrs(context.Background(), slog.LevelInfo, "check",
+			slog.String("request_id", "r-1"), slog.String("decision_id", "d-1"), slog.String("policy_revision", "abc"), slog.String("route", "tasks"),
+			slog.String("method", "GET"), slog.String("path", "/tasks/1"), slog.Bool("allowed", true), slog.String("rule_id", "allow"),
+			slog.String("tenant", "org1"), slog.String("subject", "s"), slog.String("role", "developer"), slog.Int64("took_us", 12))
 	}
 }

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"gatehouse/extauthz"
 	"gatehouse/internal/telemetry"
@@ -41,10 +42,9 @@ func outcome(e *extauthz.Event) (class, code, rule string) {
 }
 
 func policyResult(e *extauthz.Event) string {
-	for _, r := range append(e.Would[:len(e.Would):len(e.Would)], e.Refusal) {
-		if r != nil && r.Class == extauthz.ClassPolicy {
-			return "denied"
-		}
+	byPolicy := func(r *extauthz.Refusal) bool { return r != nil && r.Class == extauthz.ClassPolicy }
+	if byPolicy(e.Refusal) || slices.ContainsFunc(e.Would, byPolicy) {
+		return "denied"
 	}
 	return "allowed"
 }

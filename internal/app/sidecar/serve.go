@@ -6,7 +6,6 @@ import (
 	"net"
 	"time"
 
-	alsv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
@@ -39,7 +38,7 @@ func (a *App) serve(run context.Context) {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingPeriod, PermitWithoutStream: true}),
 	)
 	a.authz.Register(g)
-	alsv3.RegisterAccessLogServiceServer(g, accesslog.New(a.metrics, a.records))
+	accesslog.New(a.metrics, a.records).Register(g)
 	a.ads.Register(run, g)
 	a.wg.Go(func() {
 		if err := g.Serve(a.gate); err != nil && !errors.Is(err, net.ErrClosed) {
