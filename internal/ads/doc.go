@@ -29,8 +29,8 @@ const (
 	// receive a body (60 s), Check (0.5 s) and two messages of an Exchange (2 s each).
 	Grace = 65 * time.Second
 
-	// MaxRetired bounds the clusters that wait for their timer; beyond it a
-	// pushed revision waits.
+	// MaxRetired bounds the clusters, and the revisions, that wait for their
+	// timer; beyond it a pushed revision waits.
 	MaxRetired = 256
 
 	// AckTimeout is how long a connected Envoy may take for one step.

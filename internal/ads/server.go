@@ -33,6 +33,7 @@ type Options struct {
 	Grace   time.Duration                  // Grace outside of tests
 	Log     *slog.Logger                   // never nil
 	Active  func(revision string)          // a revision is in force
+	Taken   func(revision string)          // Envoy has confirmed the revision in force
 	Failed  func(revision, reason string)  // a revision was given up
 	Dropped func(revision string)          // no request can match it any more
 	Nacked  func(resourceType, why string) // Envoy refused resources
@@ -102,9 +103,14 @@ func (s *Server) Register(ctx context.Context, g grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, serverv3.NewServer(ctx, s.cache, s.callbacks()))
 }
 
-// Push asks for a revision; Active or Failed says what became of it.
-func (s *Server) Push(res *envoyconf.Resources) {
-	s.post(func(now time.Time) Effect { return s.sw.Push(now, res) })
+// Push asks for a revision; Active or Failed says what became of it. know is
+// called first, in the order of the other functions: whoever answers requests
+// of the revision learns of it before Envoy does, and after it was last dropped.
+func (s *Server) Push(res *envoyconf.Resources, know func()) {
+	s.post(func(now time.Time) Effect {
+		know()
+		return s.sw.Push(now, res)
+	})
 }
 
 // Restore says what Envoy may hold from before a restart; see Switch.Restore.
@@ -131,7 +137,7 @@ func (s *Server) Run(ctx context.Context) {
 		case <-s.notify:
 		case <-timer.C:
 		}
-		s.drain(ctx)
+		s.Drain(ctx)
 		s.apply(ctx, s.sw.Tick(time.Now()))
 		if at := s.sw.Deadline(); !at.IsZero() {
 			timer.Reset(time.Until(at))
@@ -164,7 +170,9 @@ func (s *Server) post(e event) {
 	}
 }
 
-func (s *Server) drain(ctx context.Context) {
+// Drain applies what was asked so far. It is for before Run, so that what is
+// served is there when the gate opens.
+func (s *Server) Drain(ctx context.Context) {
 	for {
 		s.mu.Lock()
 		events := s.events
@@ -191,6 +199,9 @@ func (s *Server) apply(ctx context.Context, e Effect) {
 	}
 	if e.Active != "" {
 		s.opts.Active(e.Active)
+	}
+	if e.Confirmed != "" {
+		s.opts.Taken(e.Confirmed)
 	}
 	for _, rev := range e.Dropped {
 		s.opts.Dropped(rev)

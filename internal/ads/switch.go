@@ -32,10 +32,11 @@ type Want struct {
 
 // Effect is what an event makes the shell do, in this order.
 type Effect struct {
-	Set     *Want    // serve this, when not nil
-	Active  string   // this revision's routes are in force now
-	Failed  *Failure // this revision was given up
-	Dropped []string // these revisions can match no request any more
+	Set       *Want    // serve this, when not nil
+	Active    string   // this revision's routes are in force now
+	Confirmed string   // Envoy has said that it took this revision's routes
+	Failed    *Failure // this revision was given up
+	Dropped   []string // these revisions can match no request any more
 }
 
 // Failure says why a revision is not in force.
@@ -114,6 +115,8 @@ func (s *Switch) Acked(now time.Time, routes bool, version int) Effect {
 		return s.enterRoutes(now)
 	case s.phase == Routes && routes:
 		return s.finish(now)
+	case s.phase == Idle && routes && s.serving != nil:
+		return Effect{Confirmed: s.serving.Revision}
 	}
 	return Effect{}
 }
@@ -145,10 +148,13 @@ func (s *Switch) Tick(now time.Time) Effect {
 			e.Dropped = append(e.Dropped, rev)
 		}
 	}
-	if s.phase != Idle || !s.dropClusters(now) {
+	if s.phase != Idle {
 		return e
 	}
-	return s.serve(e).and(s.next(now))
+	if s.dropClusters(now) {
+		e = s.serve(e)
+	}
+	return e.and(s.next(now))
 }
 
 // returning reports whether a replaced revision is on its way back.
@@ -186,7 +192,7 @@ func (s *Switch) next(now time.Time) Effect {
 		return Effect{}
 	}
 	res := s.queued
-	if len(s.retired)+len(missing(s.serving.Clusters, res.Clusters)) > MaxRetired {
+	if len(s.retired)+len(missing(s.serving.Clusters, res.Clusters)) > MaxRetired || len(s.revisions) >= MaxRetired {
 		return Effect{}
 	}
 	s.queued = nil
@@ -215,7 +221,7 @@ func (s *Switch) finish(now time.Time) Effect {
 	for name := range s.serving.Clusters {
 		delete(s.retired, name)
 	}
-	return Effect{Active: s.serving.Revision}.and(s.next(now))
+	return Effect{Active: s.serving.Revision, Confirmed: s.serving.Revision}.and(s.next(now))
 }
 
 // abandon goes back to the routes in force. Once the target's routes were
@@ -274,6 +280,9 @@ func (e Effect) and(next Effect) Effect {
 	}
 	if next.Active != "" {
 		e.Active = next.Active
+	}
+	if next.Confirmed != "" {
+		e.Confirmed = next.Confirmed
 	}
 	if next.Failed != nil {
 		e.Failed = next.Failed

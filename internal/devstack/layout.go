@@ -92,7 +92,8 @@ func (l *layout) usePolicies(dir string) (err error) {
 	if info, err := os.Stat(l.policies); err != nil || !info.IsDir() {
 		return fmt.Errorf("--policies %s: is no folder; a policy set is one with %s and *.rego", l.policies, snapshot.ConfigFile)
 	}
-	return os.Remove(l.path("policies")) // of this stack, and empty
+	_ = os.Remove(l.path("policies")) // this stack's own; one that has a set in it stays for the next time
+	return nil
 }
 
 // takeLock makes sure that no other stack uses the folder. The kernel drops

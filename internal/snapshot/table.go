@@ -18,7 +18,8 @@ type Table struct {
 
 // tableState is replaced as a whole, never changed.
 type tableState struct {
-	current    *Snapshot // the newest whose routes Envoy may use; nil at first
+	current    *Snapshot // the one whose routes are in force; nil at first
+	newest     *Snapshot // the one added last; it may be on its way
 	byRevision map[string]*Snapshot
 }
 
@@ -30,17 +31,18 @@ func NewTable() *Table {
 }
 
 // Lookup finds the snapshot of the revision that a request matched.
-// envoyconf.CurrentRevision, which only static renderings carry, is the newest.
+// envoyconf.CurrentRevision, which only static renderings carry, is the newest
+// loaded: an Envoy that is not served by us takes no part in a switch.
 func (t *Table) Lookup(revision string) (*Snapshot, bool) {
 	s := t.state.Load()
 	if revision == envoyconf.CurrentRevision {
-		return s.current, s.current != nil
+		return s.newest, s.newest != nil
 	}
 	found, ok := s.byRevision[revision]
 	return found, ok
 }
 
-// Current is the newest revision in force, nil before the first.
+// Current is the revision in force, nil before the first.
 func (t *Table) Current() *Snapshot { return t.state.Load().current }
 
 // Len is the number of revisions held.
@@ -50,11 +52,12 @@ func (t *Table) Len() int { return len(t.state.Load().byRevision) }
 // current at once. Adding a revision that is there gives up the new copy.
 func (t *Table) Add(s *Snapshot) {
 	t.change(func(next *tableState) {
-		if next.byRevision[s.Revision] != nil {
+		if known := next.byRevision[s.Revision]; known != nil {
 			s.close()
+			next.newest = known
 			return
 		}
-		next.byRevision[s.Revision] = s
+		next.byRevision[s.Revision], next.newest = s, s
 		if next.current == nil {
 			next.current = s
 		}
@@ -70,12 +73,21 @@ func (t *Table) SetCurrent(revision string) {
 	})
 }
 
+// Withdraw says that a revision was refused: the newest is the one in force again.
+func (t *Table) Withdraw(revision string) {
+	t.change(func(next *tableState) {
+		if next.newest != nil && next.newest.Revision == revision {
+			next.newest = next.current
+		}
+	})
+}
+
 // Remove drops a revision that no request can match any more. The current one
-// stays whatever is asked: never no policy.
+// and the newest stay whatever is asked: never no policy.
 func (t *Table) Remove(revision string) {
 	t.change(func(next *tableState) {
 		s := next.byRevision[revision]
-		if s == nil || s == next.current {
+		if s == nil || s == next.current || s == next.newest {
 			return
 		}
 		delete(next.byRevision, revision)
@@ -87,7 +99,7 @@ func (t *Table) change(edit func(*tableState)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.state.Load()
-	next := &tableState{current: old.current, byRevision: maps.Clone(old.byRevision)}
+	next := &tableState{current: old.current, newest: old.newest, byRevision: maps.Clone(old.byRevision)}
 	edit(next)
 	t.state.Store(next)
 }

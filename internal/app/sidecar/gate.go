@@ -26,15 +26,33 @@ type gate struct {
 
 // openGate binds the socket beside its path, makes it Envoy's alone, and then
 // renames it: it is never there with other rights, and a new sidecar takes
-// over from an old one in one step.
+// over from an old one in one step. Until then the folder is the sidecar's:
+// what Envoy's uid could swap under its name would be given away with it.
 func openGate(sc *config.Sidecar, log *slog.Logger) (*gate, error) {
+	dir := filepath.Dir(sc.Socket)
+	if err := ownFolder(dir, 0o700, os.Geteuid(), envoyUID(sc)); err != nil {
+		return nil, fmt.Errorf("gate: %w", err)
+	}
+	l, err := bindGate(sc)
+	if err != nil {
+		return nil, fmt.Errorf("gate: %w", err)
+	}
+	if err := ownFolder(dir, 0o700, envoyUID(sc), os.Geteuid()); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("gate: %w", err)
+	}
+	return &gate{UnixListener: l, uid: uint32(envoyUID(sc)), log: log}, nil
+}
+
+// bindGate relies on a folder that nobody else can write.
+func bindGate(sc *config.Sidecar) (*net.UnixListener, error) {
 	fresh := sc.Socket + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("gate: %w", err)
+		return nil, err
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fresh, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("gate: %w", err)
+		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
 	err = os.Chmod(fresh, 0o600)
@@ -46,9 +64,9 @@ func openGate(sc *config.Sidecar, log *slog.Logger) (*gate, error) {
 	}
 	if err != nil {
 		_ = l.Close()
-		return nil, fmt.Errorf("gate: %w", err)
+		return nil, err
 	}
-	return &gate{UnixListener: l, uid: uint32(envoyUID(sc)), log: log}, nil
+	return l, nil
 }
 
 // Accept returns the next connection of Envoy's uid and closes all others.
@@ -95,40 +113,45 @@ func prepareFolders(sc *config.Sidecar) error {
 	if uid := envoyUID(sc); os.Geteuid() != 0 && uid != os.Geteuid() {
 		return fmt.Errorf("envoy_uid %d: only root can serve an Envoy of another uid; this is uid %d", uid, os.Geteuid())
 	}
-	dir := filepath.Dir(sc.Socket)
-	if err := ownFolder(dir, 0o700, envoyUID(sc)); err != nil {
+	if err := ownFolder(filepath.Dir(sc.Socket), 0o700, envoyUID(sc), os.Geteuid()); err != nil {
 		return err
 	}
-	return ownFolder(sc.StateDir, 0o711, os.Geteuid())
+	return ownFolder(sc.StateDir, 0o711, os.Geteuid(), os.Geteuid())
 }
 
-// ownFolder makes a folder with a mode, or corrects one that uid or root owns.
-// A folder of anybody else is refused.
-func ownFolder(dir string, mode os.FileMode, uid int) error {
-	if err := os.MkdirAll(dir, mode); err != nil {
+// ownFolder makes a folder, or takes over one that uid or other owns, and
+// gives it the mode and the owner uid. A folder of anybody else is refused.
+//
+// INVARIANT: all of it goes through one descriptor that no link led to.
+func ownFolder(path string, mode os.FileMode, uid, other int) error {
+	if err := os.MkdirAll(path, mode); err != nil {
 		return err
 	}
-	info, err := os.Lstat(dir)
+	dir, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	info, err := dir.Stat()
 	if err != nil {
 		return err
 	}
 	owner := int(info.Sys().(*syscall.Stat_t).Uid)
-	if !info.IsDir() || (owner != uid && owner != os.Geteuid()) {
-		return fmt.Errorf("%s: must be a folder of uid %d", dir, uid)
-	}
-	if err := os.Chmod(dir, mode); err != nil {
-		return err
+	if owner != uid && owner != other {
+		return fmt.Errorf("%s: must be a folder of uid %d", path, uid)
 	}
 	if owner != uid {
-		return os.Chown(dir, uid, -1)
+		if err := dir.Chown(uid, -1); err != nil {
+			return err
+		}
 	}
-	return nil
+	return dir.Chmod(mode)
 }
 
 // giveTo makes Envoy's uid the owner of a file.
 func giveTo(sc *config.Sidecar, path string) error {
 	if uid := envoyUID(sc); uid != os.Geteuid() {
-		return os.Chown(path, uid, -1)
+		return os.Lchown(path, uid, -1)
 	}
 	return nil
 }

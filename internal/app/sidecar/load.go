@@ -34,7 +34,7 @@ func (a *App) restore(ctx context.Context) {
 	until := saved.ReplacedAt.Add(a.opts.Grace)
 	if saved.Previous != nil && time.Now().Before(until) {
 		if s, err := a.builder.Build(ctx, saved.Previous); err == nil {
-			a.table.Add(s)
+			a.know(s)
 			a.ads.Restore(until, s.Resources)
 		}
 	}
@@ -51,19 +51,19 @@ func (a *App) loadPolicies(ctx context.Context) {
 		err = a.push(ctx, files)
 	}
 	a.metrics.RevisionLoaded(err)
+	if err != nil && a.load.Load().Error != err.Error() {
+		a.log.Error("the policy set is refused; the one before stays in force", "in_force", a.inForce(), "error", err)
+	}
 	a.note(func(s *loadState) {
 		s.Time, s.Error = time.Now(), ""
 		if err != nil {
 			s.Error = err.Error()
 		}
 	})
-	if err != nil {
-		a.log.Error("the policy set is refused; the one before stays in force", "in_force", a.inForce(), "error", err)
-	}
 }
 
-// push compiles a set and hands it to the switch. It is answered by Check from
-// here on, before Envoy is told of it.
+// push compiles a set and hands it to the switch, which makes Check know it
+// before Envoy does.
 func (a *App) push(ctx context.Context, files snapshot.Files) error {
 	revision := snapshot.Revision(files)
 	if a.load.Load().Revision == revision {
@@ -73,11 +73,14 @@ func (a *App) push(ctx context.Context, files snapshot.Files) error {
 	if err != nil {
 		return err
 	}
-	a.table.Add(s)
 	a.note(func(l *loadState) { l.Revision = revision })
-	a.ads.Push(s.Resources)
-	a.metrics.Revisions(a.table.Revisions()...)
+	a.ads.Push(s.Resources, func() { a.know(s) })
 	return nil
+}
+
+func (a *App) know(s *snapshot.Snapshot) {
+	a.table.Add(s)
+	a.metrics.Revisions(a.table.Revisions()...)
 }
 
 func (a *App) note(edit func(*loadState)) {
@@ -100,6 +103,7 @@ func (a *App) adsOptions() ads.Options {
 		Grace:   a.opts.Grace,
 		Log:     a.log,
 		Active:  a.activated,
+		Taken:   a.taken,
 		Failed:  a.failed,
 		Dropped: a.dropped,
 		Nacked:  func(resourceType, _ string) { a.metrics.Nack(resourceType) },
@@ -107,25 +111,35 @@ func (a *App) adsOptions() ads.Options {
 	}
 }
 
-// activated: Envoy has the revision's routes. It is saved from here on. Dying
-// before the save, the next process serves the set before and then this one.
 func (a *App) activated(revision string) {
 	before := a.inForce()
 	a.table.SetCurrent(revision)
-	if s, ok := a.table.Lookup(revision); ok {
-		if err := a.store.Accept(s.Files, time.Now()); err != nil {
-			a.log.Error("the accepted policy set can't be saved", "revision", revision, "error", err)
-		}
-	}
 	if before != revision {
 		a.log.Info("policy revision in force", "revision", revision, "before", before)
 	}
 }
 
+// taken: Envoy said that it has the revision's routes. It is saved from here
+// on. Dying before the save, the next process serves the set before and then
+// this one.
+func (a *App) taken(revision string) {
+	s, ok := a.table.Lookup(revision)
+	if !ok {
+		return
+	}
+	if err := a.store.Accept(s.Files, time.Now()); err != nil {
+		a.log.Error("the accepted policy set can't be saved", "revision", revision, "error", err)
+	}
+}
+
 func (a *App) failed(revision, reason string) {
 	a.metrics.RevisionLoaded(errors.New(reason))
+	a.table.Withdraw(revision)
 	a.note(func(s *loadState) {
-		s.Revision = a.inForce() // so that the same set is tried again when it is written again
+		// A newer set may have been pushed since: what it becomes is still open.
+		if s.Revision == revision {
+			s.Revision = a.inForce() // so that the refused set is tried again when it is written again
+		}
 		s.Error = fmt.Sprintf("revision %.12s: %s", revision, reason)
 	})
 	a.log.Error("Envoy refused the policy set; the one before stays in force", "revision", revision, "in_force", a.inForce(), "error", reason)

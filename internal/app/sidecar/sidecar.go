@@ -62,6 +62,8 @@ type App struct {
 	debug   *telemetry.DebugServer
 	gate    *gate
 
+	lookPeriod time.Duration // the constant outside of tests
+
 	undo   []func()
 	wg     sync.WaitGroup
 	reload chan struct{}
@@ -80,7 +82,7 @@ func New(o Options) (*App, error) {
 	if o.Policies, err = filepath.Abs(o.Policies); err != nil {
 		return nil, err
 	}
-	a := &App{opts: o, sidecar: sc, log: telemetry.NewLogger(o.Log, o.Level), reload: make(chan struct{}, 1)}
+	a := &App{opts: o, sidecar: sc, log: telemetry.NewLogger(o.Log, o.Level), reload: make(chan struct{}, 1), lookPeriod: lookPeriod}
 	a.load.Store(&loadState{})
 	if err := prepareFolders(sc); err != nil {
 		return nil, err
@@ -199,6 +201,7 @@ func (a *App) start(run context.Context, cancel context.CancelFunc) error {
 	a.undo = append(a.undo, func() { cancel(); a.wg.Wait() })
 	a.restore(run)
 	a.loadPolicies(run)
+	a.ads.Drain(run)
 	a.wg.Go(func() { a.ads.Run(run) })
 	a.wg.Go(func() { a.watchKeyAges(run) })
 	a.wg.Go(func() { a.follow(run, watch) })

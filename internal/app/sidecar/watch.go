@@ -7,18 +7,30 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/fsnotify/fsnotify"
 
+	"gatehouse/internal/config"
 	"gatehouse/internal/envoyconf"
 )
 
-// settle is how long a folder must be quiet before it is read: a set is
-// written file by file, and half of one must not be tried.
-const settle = 200 * time.Millisecond
+// Times of the watch.
+const (
+	// settle is how long a folder must be quiet before it is read: a set is
+	// written file by file, and half of one must not be tried.
+	settle = 200 * time.Millisecond
+
+	// patience is how long a folder that is never quiet can put that off.
+	patience = 5 * time.Second
+
+	// lookPeriod is how often the folder is read without an event: for changes
+	// behind links, which no watch on the folder sees.
+	lookPeriod = 30 * time.Second
+)
 
 // Reload makes the sidecar read its policy folder and certificates again now.
 func (a *App) Reload() {
@@ -37,8 +49,8 @@ func (a *App) watch() (*fsnotify.Watcher, error) {
 	}
 	a.watchPolicies(w)
 	for _, l := range envoyconf.Listeners(a.sidecar) {
-		if l.TLS != nil {
-			_ = w.Add(filepath.Dir(l.TLS.CertFile)) // a missing file is said by loadSecrets
+		for _, dir := range tlsFolders(l.TLS) {
+			_ = w.Add(dir) // a missing file is said by loadSecrets
 		}
 	}
 	return w, nil
@@ -60,39 +72,67 @@ func (a *App) watchPolicies(w *fsnotify.Watcher) {
 	})
 }
 
-// follow reads the folder again when it was quiet after a change, and at once
-// when asked.
+// tlsFolders are the folders of a listener's certificate files.
+func tlsFolders(t *config.TLS) []string {
+	if t == nil {
+		return nil
+	}
+	out := []string{filepath.Dir(t.CertFile), filepath.Dir(t.KeyFile)}
+	if t.ClientCAFile != "" {
+		out = append(out, filepath.Dir(t.ClientCAFile))
+	}
+	return out
+}
+
+// follow reads the folder again when it was quiet after a change, at once when
+// asked, and now and then.
 func (a *App) follow(ctx context.Context, w *fsnotify.Watcher) {
-	quiet := time.NewTimer(settle)
-	quiet.Stop()
+	look := time.NewTicker(a.lookPeriod)
+	defer look.Stop()
+	var quiet, late <-chan time.Time // set while a change waits
+	changed := func() {
+		quiet = time.After(settle)
+		if late == nil {
+			late = time.After(patience)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.reload:
-			a.reloadAll(ctx, w)
-		case <-quiet.C:
-			a.reloadAll(ctx, w)
 		case e := <-w.Events:
 			if a.concerns(e) {
-				quiet.Reset(settle)
+				changed()
 			}
+			continue
 		case err := <-w.Errors:
 			// Events were lost: what they said is found by reading again.
 			a.log.Warn("watching files", "error", err)
-			quiet.Reset(settle)
+			changed()
+			continue
+		case <-a.reload:
+		case <-look.C:
+		case <-quiet:
+		case <-late:
 		}
+		quiet, late = nil, nil
+		a.reloadAll(ctx, w)
 	}
 }
 
-// concerns leaves out what happens beside the policy folder and the certificates.
+// concerns leaves out what happens beside the policy folder and the
+// certificates, and what editors write under hidden names.
 func (a *App) concerns(e fsnotify.Event) bool {
+	base := filepath.Base(e.Name)
+	if strings.HasPrefix(base, ".") && !strings.HasPrefix(base, "..") {
+		return false
+	}
 	root, err := filepath.EvalSymlinks(a.opts.Policies)
 	if within(a.opts.Policies, e.Name) || (err == nil && within(root, e.Name)) {
 		return true
 	}
 	for _, l := range envoyconf.Listeners(a.sidecar) {
-		if l.TLS != nil && filepath.Dir(e.Name) == filepath.Dir(l.TLS.CertFile) {
+		if slices.Contains(tlsFolders(l.TLS), filepath.Dir(e.Name)) {
 			return true
 		}
 	}
