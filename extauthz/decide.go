@@ -99,6 +99,16 @@ func (c *check) input() *policies.Input {
 		Route:             c.Route,
 		Listener:          c.Listener,
 		Permission:        c.Permission,
-		UpstreamPath:      strings.TrimPrefix(c.in.Path, c.route.Match.Base),
+		UpstreamPath:      upstreamPath(c.in.Path, c.route.Match.Base),
 	}
+}
+
+// upstreamPath is the target that the upstream gets: without the route's base,
+// and never without a slash at its beginning. Tokens are the policy's to hide.
+func upstreamPath(sent, base string) string {
+	rest := strings.TrimPrefix(sent, base)
+	if rest == "" || rest[0] != '/' {
+		return "/" + rest
+	}
+	return rest
 }

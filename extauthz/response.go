@@ -52,15 +52,19 @@ func (s *Server) allow(c *check) *answer {
 // observe, where a refused identity passes, every value of ours goes.
 func (c *check) removeTokens(a *answer) {
 	all := c.route.Upstream.Credential != "" && !c.withheld
+	var members []int
 	for _, s := range c.slots {
-		if !all && (!s.ours || (c.route.ForwardToken && !c.withheld)) {
-			continue
-		}
-		if name, isQuery := strings.CutPrefix(s.name, "?"); isQuery {
-			a.removeQuery = append(a.removeQuery, name)
-		} else {
+		switch {
+		case !all && (!s.ours || (c.route.ForwardToken && !c.withheld)):
+		case s.name[0] == '?':
+			members = append(members, s.member)
+		default:
 			a.remove = append(a.remove, s.name)
 		}
+	}
+	if len(members) > 0 {
+		// Asked to remove a member, Envoy would write the query anew: sorted.
+		a.setHeader(":path", withoutMembers(c.in.Path, members))
 	}
 	for _, h := range c.in.Headers {
 		// Envoy has removed these; one that is not configured by us may not have.

@@ -2,7 +2,9 @@ package extauthz
 
 import (
 	"net/url"
+	"slices"
 	"strings"
+	"unicode"
 
 	"gatehouse/internal/envoyconf"
 	"gatehouse/internal/token"
@@ -13,9 +15,10 @@ const queryKey = "key"
 
 // slot is one value that stands where a token may stand.
 type slot struct {
-	name string // of the header, or "?key"
-	raw  string // what is verified if it is ours
-	ours bool   // it means to be a token of a configured issuer
+	name   string // of the header, or "?key"
+	raw    string // what is verified if it is ours
+	ours   bool   // it means to be a token of a configured issuer
+	member int    // of ?key: which of the query's members it is
 }
 
 // readSlots collects the values in the token slots. Recognition is lenient:
@@ -32,31 +35,36 @@ func (c *check) readSlots(tokens *token.Verifier) *Refusal {
 	return c.readQuerySlots(tokens)
 }
 
+// headerSlot reads a header's value. What is ours only by a part of it is
+// verified whole, and so refused.
 func headerSlot(tokens *token.Verifier, name, value string) slot {
 	bare := value
 	if name == "authorization" {
 		bare = withoutScheme(value)
 	}
-	ours := tokens.Recognize(bare)
-	if !ours && bare != value {
-		ours = tokens.Recognize(value)
+	if tokens.Recognize(bare) {
+		return slot{name: name, raw: bare, ours: true}
 	}
-	if !ours && strings.Contains(value, ",") {
-		// Envoy joins a header that came twice: each part could be ours.
-		bare, ours = value, anyOurs(tokens, value)
-	}
-	return slot{name: name, raw: bare, ours: ours}
+	return slot{name: name, raw: value, ours: len(value) > token.MaxTokenBytes || anyOurs(tokens, bare)}
 }
 
-func anyOurs(tokens *token.Verifier, joined string) bool {
-	for part := range strings.SplitSeq(joined, ",") {
-		part = strings.TrimSpace(part)
-		if tokens.Recognize(part) || tokens.Recognize(withoutScheme(part)) {
+// anyOurs looks at each part of a value that is not ours as a whole: Envoy
+// joins a header that came twice with a comma, and some clients put words
+// before a token.
+func anyOurs(tokens *token.Verifier, value string) bool {
+	if strings.IndexFunc(value, separates) < 0 {
+		return false
+	}
+	for part := range strings.FieldsFuncSeq(value, separates) {
+		if tokens.Recognize(part) {
 			return true
 		}
 	}
 	return false
 }
+
+// separates reports whether r stands in no token, but between two things.
+func separates(r rune) bool { return r == ',' || r == ';' || unicode.IsSpace(r) }
 
 // withoutScheme removes "Bearer " (RFC 6750, the scheme in any case). Another
 // scheme stays, so that verification refuses what was recognised behind it.
@@ -69,26 +77,72 @@ func withoutScheme(value string) string {
 }
 
 // readQuerySlots looks at each query member named key, however it is spelt.
-// An escaped spelling is refused: Envoy would not remove it.
+// What another reader could take for another key is refused: an escaped
+// spelling, and a semicolon, at which some servers split, too.
 func (c *check) readQuerySlots(tokens *token.Verifier) *Refusal {
-	_, query, _ := strings.Cut(c.in.Path, "?")
-	for query != "" {
-		var member string
-		member, query, _ = strings.Cut(query, "&")
+	_, query, found := strings.Cut(c.in.Path, "?")
+	if !found {
+		return nil
+	}
+	if strings.Contains(query, ";") && keyAtSemicolon(query) {
+		return malformed("query_key_ambiguous", "the query has a member key and a semicolon")
+	}
+	number := -1
+	for member := range strings.SplitSeq(query, "&") {
+		number++
 		name, value, _ := strings.Cut(member, "=")
-		if decoded, err := url.QueryUnescape(name); err != nil || decoded != queryKey {
+		if !isKey(name) {
 			continue
 		}
 		if name != queryKey {
 			return malformed("query_key_escaped", "the query member key is escaped")
 		}
-		raw, err := url.QueryUnescape(value)
-		if err != nil {
-			raw = value
-		}
-		c.slots = append(c.slots, slot{name: "?" + queryKey, raw: raw, ours: tokens.Recognize(raw) || tokens.Recognize(value)})
+		c.slots = append(c.slots, querySlot(tokens, value, number))
 	}
 	return nil
+}
+
+func querySlot(tokens *token.Verifier, value string, member int) slot {
+	raw, err := url.QueryUnescape(value)
+	if err != nil {
+		raw = value
+	}
+	ours := tokens.Recognize(raw) || tokens.Recognize(value) || anyOurs(tokens, raw)
+	return slot{name: "?" + queryKey, raw: raw, ours: ours, member: member}
+}
+
+// isKey reports whether the name of a query member decodes to key.
+func isKey(name string) bool {
+	decoded, err := url.QueryUnescape(name)
+	return err == nil && decoded == queryKey
+}
+
+// keyAtSemicolon reports whether a query has a member key for a server that
+// splits it at semicolons as well.
+func keyAtSemicolon(query string) bool {
+	for member := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
+		if name, _, _ := strings.Cut(member, "="); isKey(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// withoutMembers cuts members out of a target's query, by their numbers in it.
+// All else stays as it is; a query that nothing is left of goes whole.
+func withoutMembers(target string, numbers []int) string {
+	path, query, _ := strings.Cut(target, "?")
+	b := make([]byte, 0, len(target))
+	b = append(b, path...)
+	separator, number := byte('?'), -1
+	for member := range strings.SplitSeq(query, "&") {
+		number++
+		if !slices.Contains(numbers, number) {
+			b = append(append(b, separator), member...)
+			separator = '&'
+		}
+	}
+	return strings.TrimSuffix(string(b), "?")
 }
 
 // oursOf lists the slots that hold a value of ours.

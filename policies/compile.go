@@ -37,7 +37,7 @@ type Engine struct {
 
 	readsBody   bool // input.parsed_body or the raw body
 	parsesBody  bool // input.parsed_body
-	readsTarget bool // parsed_path, parsed_query or the path as text
+	readsTarget bool // parsed_path, parsed_query, or a path as text
 }
 
 // Compile reads src as strict Rego v1 and prepares its entry point. Its error
@@ -80,7 +80,9 @@ func newEngine(opt Options, query rego.PreparedEvalQuery, key cacheKey, found *r
 		exposeToken: opt.ExposeToken,
 		query:       query,
 		parsesBody:  found.touches("parsed_body"),
-		readsTarget: found.touches("parsed_path") || found.touches("parsed_query"),
+	}
+	for _, name := range []string{"parsed_path", "parsed_query", "upstream_path"} {
+		e.readsTarget = e.readsTarget || found.touches(name)
 	}
 	http := []string{"attributes", "request", "http"}
 	e.readsBody = e.parsesBody || found.touches(append(http, "body")...)

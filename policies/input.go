@@ -38,7 +38,7 @@ type Input struct {
 	Route        string
 	Listener     string
 	Permission   string // "" where the route needs none
-	UpstreamPath string
+	UpstreamPath string // the target that the upstream gets, with the query
 }
 
 // Header is one header field or query parameter.
@@ -69,7 +69,7 @@ func (e *Engine) document(in *Input, body *ast.Term) ast.Value {
 		text(nameRoute, in.Route),
 		text(nameListener, in.Listener),
 		text(namePermission, in.Permission),
-		text(nameUpstreamPath, in.UpstreamPath),
+		text(nameUpstreamPath, e.visibleTarget(in.UpstreamPath)),
 	)
 	if in.Source.Principal != "" {
 		doc.Insert(nameSourcePrincipal, ast.StringTerm(in.Source.Principal))

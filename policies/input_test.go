@@ -106,7 +106,7 @@ const secret = "SECRET"
 func withCredentials() *Input {
 	target := "/v1/models?key=" + secret + "&a=1&%6Bey=" + secret + "&key=x" + secret + "&monkey=2&k%65%79"
 	return &Input{
-		Path: target,
+		Path: target, UpstreamPath: strings.TrimPrefix(target, "/v1"),
 		Headers: []Header{
 			{"authorization", "Bearer " + secret}, {"Authorization", secret}, {"X-API-KEY", secret}, {"api-key", secret},
 			{"x-goog-api-key", secret}, {":path", target}, {"x-envoy-original-path", target}, {"x-other", "1"},
@@ -129,6 +129,9 @@ func TestCredentialsAreNotInTheDocument(t *testing.T) {
 	if diff := cmp.Diff(wantHeaders, http["headers"]); diff != "" {
 		t.Errorf("headers (-want +got):\n%s", diff)
 	}
+	if doc["upstream_path"] != "/models?a=1&monkey=2" {
+		t.Errorf("upstream_path: %v", doc["upstream_path"])
+	}
 	if diff := cmp.Diff(map[string]any{"a": []any{"1"}, "monkey": []any{"2"}}, doc["parsed_query"]); diff != "" {
 		t.Errorf("parsed_query (-want +got):\n%s", diff)
 	}
@@ -141,7 +144,7 @@ func TestExposeTokenLeavesCredentials(t *testing.T) {
 	doc := documentOf(t, shown, in)
 	http := doc["attributes"].(map[string]any)["request"].(map[string]any)["http"].(map[string]any)
 	headers := http["headers"].(map[string]any)
-	if http["path"] != in.Path || headers["authorization"] != "Bearer "+secret+","+secret || headers["x-api-key"] != secret {
+	if http["path"] != in.Path || doc["upstream_path"] != in.UpstreamPath || headers["authorization"] != "Bearer "+secret+","+secret || headers["x-api-key"] != secret {
 		t.Errorf("got %v", http)
 	}
 	if got := doc["parsed_query"].(map[string]any)["key"]; len(got.([]any)) != 4 {
@@ -152,10 +155,11 @@ func TestExposeTokenLeavesCredentials(t *testing.T) {
 func TestTargetThatCannotBeTakenApart(t *testing.T) {
 	t.Parallel()
 	reads := map[string]*Engine{
-		"parsed_query": compileText(t, "data.p.allow", "package p\n\nallow if not input.parsed_query.admin\n"),
-		"parsed_path":  compileText(t, "data.p.allow", "package p\n\nallow if input.parsed_path != [\"admin\"]\n"),
-		"path":         compileText(t, "data.p.allow", "package p\n\nallow if not contains(input.attributes.request.http.path, \"admin\")\n"),
-		"all headers":  compileText(t, "data.p.allow", "package p\n\nallow if count(input.attributes.request.http.headers) > 0\n"),
+		"parsed_query":  compileText(t, "data.p.allow", "package p\n\nallow if not input.parsed_query.admin\n"),
+		"parsed_path":   compileText(t, "data.p.allow", "package p\n\nallow if input.parsed_path != [\"admin\"]\n"),
+		"path":          compileText(t, "data.p.allow", "package p\n\nallow if not contains(input.attributes.request.http.path, \"admin\")\n"),
+		"upstream_path": compileText(t, "data.p.allow", "package p\n\nallow if not contains(input.upstream_path, \"admin\")\n"),
+		"all headers":   compileText(t, "data.p.allow", "package p\n\nallow if count(input.attributes.request.http.headers) > 0\n"),
 	}
 	other := compileText(t, "data.p.allow", "package p\n\nallow if input.attributes.request.http.headers.accept\n")
 	for _, target := range []string{
@@ -163,8 +167,9 @@ func TestTargetThatCannotBeTakenApart(t *testing.T) {
 		"/a?" + strings.Repeat("b&", maxQueryMembers), "/a?b=1;key=" + secret,
 	} {
 		for place, in := range map[string]*Input{
-			"path":   {Path: target, Headers: []Header{{"accept", "a"}}},
-			"header": {Path: "/a", Headers: []Header{{"accept", "a"}, {":path", target}}},
+			"path":          {Path: target, Headers: []Header{{"accept", "a"}}},
+			"upstream path": {Path: "/a", UpstreamPath: target, Headers: []Header{{"accept", "a"}}},
+			"header":        {Path: "/a", Headers: []Header{{"accept", "a"}, {":path", target}}},
 		} {
 			for what, e := range reads {
 				if d := e.Decide(t.Context(), in); d.Class != InputMalformed || d.Allowed {

@@ -17,7 +17,7 @@ const credentialMember = "key"
 // can be taken apart. Where a policy looks at the target and this is false, the
 // document would show less than what goes upstream.
 func targetsReadable(in *Input) bool {
-	if !targetReadable(in.Path) {
+	if !targetReadable(in.Path) || !targetReadable(in.UpstreamPath) {
 		return false
 	}
 	for _, h := range in.Headers {

@@ -117,6 +117,12 @@ func TestRestartWithABadFolder(t *testing.T) {
 	s.write("authz.rego", "package gatehouse\nauthz := {")
 	must(t, os.Remove(s.path("jwks.json")))
 	s.startProcess()
+	t.Cleanup(func() {
+		if t.Failed() {
+			b, _ := os.ReadFile(s.path("sidecar.log"))
+			t.Logf("%s", b)
+		}
+	})
 	envoytest.Eventually(t, "serving again", func() bool { return s.get(s.inbound+"/p/1", bearer(dev)...).Status == 200 })
 	envoytest.Eventually(t, "the fault is shown", func() bool { return strings.Contains(s.status(), "authz.rego:2") })
 	s.write("authz.rego", strings.Replace(string(rego), "package gatehouse", "package gatehouse\n# mended", 1))

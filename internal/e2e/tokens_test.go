@@ -196,6 +196,45 @@ func TestWhatIsRemovedAndAdded(t *testing.T) {
 	}
 }
 
+// Taking the token out of the query leaves all else in it as it was sent: what
+// the policy saw is what the upstream gets, in order and byte for byte.
+func TestQueryWithoutItsToken(t *testing.T) {
+	t.Parallel()
+	s := start(t, stackOptions{})
+	dev := s.issuer.Token("developer", "org1")
+	for _, c := range []struct{ sent, want string }{
+		{"key=T", ""},
+		{"key=T&", ""},
+		{"b=%26x&key=T&a=%3D+y", "?b=%26x&a=%3D+y"},
+		{"x=1&x=2&key=T&a&x=0", "?x=1&x=2&a&x=0"},
+		{"z=%2525&key=T", "?z=%2525"},
+		{"a==b&key=T", "?a==b"},
+		{"=v&key=T&&", "?=v&&"},
+		{"key=T&next=/a/../b?c", "?next=/a/../b?c"},
+	} {
+		query := strings.Replace(c.sent, "T", dev, 1)
+		for path, want := range map[string]string{s.inbound + "/p/1": "/p/1", s.outbound + "/open/1": "/1", s.outbound + "/open": "/", s.outbound + "/tools/1": "/1"} {
+			before := s.app.Count()
+			a := s.get(path + "?" + query)
+			if got := s.app.Last().Target; a.Status != 200 || s.app.Count() != before+1 || got != want+c.want {
+				t.Errorf("%s?%s: %d, the upstream got %s, want %s", path, c.sent, a.Status, strings.ReplaceAll(got, dev, "T"), want+c.want)
+			}
+		}
+	}
+	s.get(s.outbound + "/tools/1?b=1&key=sk-1&a=2&key=sk-2")
+	if got := s.app.Last().Target; got != "/1?b=1&a=2" {
+		t.Errorf("foreign keys on a route with a credential: %s", got)
+	}
+	s.get(s.outbound + "/open/1?key=sk-1&b=1&key=" + dev + "&a=2")
+	if got := s.app.Last().Target; got != "/1?key=sk-1&b=1&a=2" {
+		t.Errorf("a foreign key beside the token: %s", got)
+	}
+	before := s.app.Count()
+	for _, query := range []string{"x=1;key=" + dev, "key=" + dev + ";x=1", "x=1;k%65y=sk-1"} {
+		s.refused(query, before, s.get(s.outbound+"/tools/1?"+query), 400, "validation.malformed")
+	}
+}
+
 // newIssuerKeys is the key set of some other issuer.
 func newIssuerKeys(t testing.TB) []byte {
 	return tokentest.NewIssuer(t, "main", "https://issuer.test", "gatehouse").JWKS()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -169,22 +170,25 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// handedOut are the ports that this process has been given: the system hands a
-// port out again as soon as it is closed.
+// handedOut are the ports that this process has been given.
 var handedOut sync.Map
+
+// Ports are taken below the range from which the system gives connections
+// theirs: a listener that a test stops and starts again finds its port free.
+const firstPort, lastPort = 20000, 32000
 
 // FreePort is a loopback port that was free a moment ago, and that no other
 // call in this process gets.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+		port := firstPort + rand.IntN(lastPort-firstPort)
+		if _, taken := handedOut.LoadOrStore(port, true); taken {
+			continue
 		}
-		port := l.Addr().(*net.TCPAddr).Port
-		_ = l.Close()
-		if _, taken := handedOut.LoadOrStore(port, true); !taken {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			_ = l.Close()
 			return port
 		}
 	}

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -13,7 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
+
+	"gatehouse/internal/trusted"
 )
 
 // ConfigFile is the configuration of a policy set; the rest of a set is Rego.
@@ -50,16 +52,50 @@ func Revision(files Files) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// ErrChanging says that a folder was changed all the time while it was read.
+var ErrChanging = errors.New("it is being changed")
+
+// readAttempts bounds how often Read reads a folder that is being changed.
+const readAttempts = 10
+
 // Read reads the policy set in dir: gatehouse.yaml, *.rego and data.json.
 // Everything there must belong to root or to uid and be writable by its owner
-// alone, because whoever can write a policy decides who may call.
+// alone, because whoever can write a policy decides who may call. What is part
+// of the set must be readable: a rule that denies may not vanish silently.
+//
+// A folder may be replaced while it is read. Read never returns a mix of the
+// old and the new: two readings in a row must agree.
 func Read(dir string, uid int) (Files, error) {
-	r := &reader{root: dir, uid: uid, files: Files{}}
-	if err := r.folder(".", 0); err != nil {
+	files, err := agreed(func() (Files, error) { return readOnce(dir, uid) })
+	if err != nil {
 		return nil, fmt.Errorf("policy set %s: %w", dir, err)
 	}
+	return files, nil
+}
+
+// agreed reads until two readings in a row are the same set, or the same fault.
+func agreed(read func() (Files, error)) (Files, error) {
+	before, fault := read()
+	for range readAttempts - 1 {
+		files, err := read()
+		switch {
+		case err == nil && fault == nil && maps.EqualFunc(before, files, bytes.Equal):
+			return files, nil
+		case err != nil && fault != nil && err.Error() == fault.Error():
+			return nil, err
+		}
+		before, fault = files, err
+	}
+	return nil, errors.Join(ErrChanging, fault)
+}
+
+func readOnce(dir string, uid int) (Files, error) {
+	r := &reader{root: dir, uid: uid, files: Files{}}
+	if err := r.folder(".", 0); err != nil {
+		return nil, err
+	}
 	if r.files[ConfigFile] == nil {
-		return nil, fmt.Errorf("policy set %s: %w", dir, ErrNoConfig)
+		return nil, ErrNoConfig
 	}
 	return r.files, nil
 }
@@ -75,17 +111,14 @@ func (r *reader) folder(rel string, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%s: more than %d folders deep", rel, maxDepth)
 	}
-	dir, err := os.Open(filepath.Join(r.root, rel))
+	dir, err := trusted.OpenFolder(filepath.Join(r.root, rel), r.uid)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", rel, err)
 	}
 	defer dir.Close()
-	if err := r.owned(dir, rel); err != nil {
-		return err
-	}
 	entries, err := dir.ReadDir(-1)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", rel, err)
 	}
 	for _, e := range entries {
 		if err := r.entry(filepath.Join(rel, e.Name()), depth); err != nil {
@@ -103,16 +136,14 @@ func (r *reader) entry(rel string, depth int) error {
 	}
 	info, err := os.Stat(filepath.Join(r.root, rel))
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil // gone again, or a link to nowhere: an editor at work
-	case err != nil:
-		return err
-	case info.IsDir():
+	case err == nil && info.IsDir():
 		return r.folder(rel, depth+1)
-	case !partOfSet(rel):
-		return nil
+	case partOfSet(rel):
+		return r.file(rel)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // gone again, or a link to nowhere, and none of ours
 	}
-	return r.file(rel)
+	return err
 }
 
 func partOfSet(rel string) bool {
@@ -124,42 +155,19 @@ func (r *reader) file(rel string) error {
 	if len(r.files) == maxFiles {
 		return fmt.Errorf("more than %d files", maxFiles)
 	}
-	f, err := os.Open(filepath.Join(r.root, rel))
+	f, err := trusted.Open(filepath.Join(r.root, rel), r.uid)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", rel, err)
 	}
 	defer f.Close()
-	// INVARIANT: the open file is examined, not its name, so that what was
-	// found trustworthy is what is read.
-	if err := r.owned(f, rel); err != nil {
-		return err
-	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", rel, err)
 	}
 	r.total += int64(len(text))
 	if len(text) > maxFileBytes || r.total > maxSetBytes {
 		return fmt.Errorf("%s: a file may have %d bytes, a set %d", rel, maxFileBytes, maxSetBytes)
 	}
 	r.files[filepath.ToSlash(rel)] = text
-	return nil
-}
-
-func (r *reader) owned(f *os.File, rel string) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() && !info.IsDir() {
-		return fmt.Errorf("%s: is no regular file", rel)
-	}
-	owner := int(info.Sys().(*syscall.Stat_t).Uid)
-	if owner != 0 && owner != r.uid {
-		return fmt.Errorf("%s: belongs to uid %d, neither to root nor to uid %d", rel, owner, r.uid)
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s: is writable by others than its owner (mode %04o)", rel, info.Mode().Perm())
-	}
 	return nil
 }

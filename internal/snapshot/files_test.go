@@ -2,13 +2,14 @@ package snapshot
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -48,7 +49,7 @@ func TestReadFollowsLinks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, map[string]string{"..2026/gatehouse.yaml": "a"})
-	for link, target := range map[string]string{"..data": "..2026", "gatehouse.yaml": "..data/gatehouse.yaml", "gone.rego": "nowhere"} {
+	for link, target := range map[string]string{"..data": "..2026", "gatehouse.yaml": "..data/gatehouse.yaml", "gone.txt": "nowhere", "gone": "nowhere"} {
 		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
 			t.Fatal(err)
 		}
@@ -82,6 +83,10 @@ func TestReadRefuses(t *testing.T) {
 		"a file too large": {func(t *testing.T, d string) {
 			write(t, d, map[string]string{"big.rego": strings.Repeat("#", maxFileBytes+1)})
 		}, os.Geteuid(), "big.rego: a file may have"},
+		"a pipe":                     {func(t *testing.T, d string) { pipe(t, filepath.Join(d, "x.rego")) }, os.Geteuid(), "x.rego: is no regular file"},
+		"a link to a pipe":           {func(t *testing.T, d string) { pipe(t, filepath.Join(d, "p")); link(t, "p", filepath.Join(d, "x.rego")) }, os.Geteuid(), "x.rego: is no regular file"},
+		"a link to nowhere":          {func(t *testing.T, d string) { link(t, "nowhere", filepath.Join(d, "lib/deny.rego")) }, os.Geteuid(), "lib/deny.rego: stat"},
+		"a link to itself":           {func(t *testing.T, d string) { link(t, "loop", filepath.Join(d, "loop")) }, os.Geteuid(), "too many levels"},
 		"a folder that is not there": {func(t *testing.T, d string) { os.RemoveAll(d) }, os.Geteuid(), "no such file"},
 	}
 	if os.Geteuid() == 0 {
@@ -104,6 +109,99 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
+func pipe(t *testing.T, path string) {
+	t.Helper()
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func link(t *testing.T, target, path string) {
+	t.Helper()
+	if err := os.Symlink(target, path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What two readings in a row agree on counts, whatever came before.
+func TestReadingsMustAgree(t *testing.T) {
+	t.Parallel()
+	old, mixed, fresh := Files{"a": []byte("1"), "b": []byte("1")}, Files{"a": []byte("1"), "b": []byte("2")}, Files{"a": []byte("2"), "b": []byte("2")}
+	gone, bad := errors.New("gone"), errors.New("bad")
+	type reading struct {
+		files Files
+		err   error
+	}
+	ever := func(i int) reading { return reading{files: Files{"a": []byte{byte(i)}}} }
+	for name, c := range map[string]struct {
+		readings []reading
+		want     Files
+		fault    error
+	}{
+		"at rest":             {[]reading{{files: old}, {files: old}}, old, nil},
+		"swapped meanwhile":   {[]reading{{files: mixed}, {files: fresh}, {files: fresh}}, fresh, nil},
+		"a file comes":        {[]reading{{files: Files{}}, {files: old}, {files: old}}, old, nil},
+		"gone for a moment":   {[]reading{{err: gone}, {files: fresh}, {files: fresh}}, fresh, nil},
+		"another fault first": {[]reading{{err: gone}, {err: bad}, {err: bad}}, nil, bad},
+		"not at rest between": {[]reading{{files: old}, {err: gone}, {files: old}, {files: old}}, old, nil},
+		"never at rest":       {[]reading{ever(0), ever(1), ever(2), ever(3), ever(4), ever(5), ever(6), ever(7), ever(8), ever(9)}, nil, ErrChanging},
+		"bad at the end":      {[]reading{ever(0), ever(1), ever(2), ever(3), ever(4), ever(5), ever(6), ever(7), ever(8), {err: bad}}, nil, bad},
+	} {
+		n := 0
+		got, err := agreed(func() (Files, error) { n++; return c.readings[n-1].files, c.readings[n-1].err })
+		if diff := cmp.Diff(c.want, got); diff != "" || !errors.Is(err, c.fault) || n != len(c.readings) {
+			t.Errorf("%s: after %d readings %v (-want +got):\n%s", name, n, err, diff)
+		}
+	}
+}
+
+// A mounted ConfigMap is replaced by turning one link. Each version has the
+// same text in all its files, so that a mix of two shows.
+func TestReadNeverMixesVersions(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	mount(t, dir, 0)
+	link(t, "..data/gatehouse.yaml", filepath.Join(dir, "gatehouse.yaml"))
+	link(t, "..data/authz.rego", filepath.Join(dir, "authz.rego"))
+	stop, last := make(chan struct{}), make(chan string)
+	go func() {
+		version := 1
+		for ; ; version++ {
+			select {
+			case <-stop:
+				last <- fmt.Sprint(version - 1)
+				return
+			default:
+				mount(t, dir, version)
+			}
+		}
+	}()
+	for range 500 {
+		if got, err := Read(dir, os.Geteuid()); err == nil && string(got["gatehouse.yaml"]) != string(got["authz.rego"]) {
+			t.Errorf("read a mix: %q", got)
+		}
+	}
+	close(stop)
+	want := <-last
+	if got, err := Read(dir, os.Geteuid()); err != nil || string(got["authz.rego"]) != want {
+		t.Errorf("at rest: got %q, %v, want %s", got, err, want)
+	}
+}
+
+// mount puts a version in place of the one before, as kubelet does.
+func mount(t *testing.T, dir string, version int) {
+	folder := fmt.Sprintf("..v%d", version)
+	fresh, data := filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")
+	err := os.Mkdir(filepath.Join(dir, folder), 0o755)
+	for _, name := range []string{"gatehouse.yaml", "authz.rego"} {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, folder, name), fmt.Append(nil, version), 0o644))
+	}
+	err = errors.Join(err, os.Symlink(folder, fresh), os.Rename(fresh, data), os.RemoveAll(filepath.Join(dir, fmt.Sprintf("..v%d", version-1))))
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // Moving a byte from one name or file to the next gives another revision.
 func TestRevisionIsByContent(t *testing.T) {
 	t.Parallel()
@@ -119,91 +217,5 @@ func TestRevisionIsByContent(t *testing.T) {
 		if Revision(base) == Revision(other) {
 			t.Errorf("%q has the same revision", other)
 		}
-	}
-}
-
-func TestStoreKeepsTheLastTwo(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	now := time.Unix(1_700_000_000, 0).UTC()
-	set := func(n string) Files { return Files{"gatehouse.yaml": []byte(n)} }
-	s, err := NewStore(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if saved, err := s.Load(); saved != nil || err != nil {
-		t.Fatalf("a new store holds %v, %v", saved, err)
-	}
-	for i, n := range []string{"1", "2", "2", "3"} {
-		if err := s.Accept(set(n), now.Add(time.Duration(i)*time.Second)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := s.Load()
-	want := &Saved{Current: set("3"), Previous: set("2"), ReplacedAt: now.Add(3 * time.Second)}
-	if diff := cmp.Diff(want, got); diff != "" || err != nil {
-		t.Errorf("%v (-want +got):\n%s", err, diff)
-	}
-	entries, _ := os.ReadDir(filepath.Join(dir, "sets"))
-	if len(entries) != 3 {
-		t.Errorf("%d files, want two sets and the index", len(entries))
-	}
-	for _, e := range entries {
-		if info, _ := e.Info(); info.Mode().Perm() != 0o600 {
-			t.Errorf("%s has mode %v", e.Name(), info.Mode())
-		}
-	}
-}
-
-func TestStoreRefusesWhatIsTorn(t *testing.T) {
-	t.Parallel()
-	for name, spoil := range map[string]func(string) error{
-		"other content": func(p string) error { return os.WriteFile(p, []byte(`{"gatehouse.yaml":"eA=="}`), 0o600) },
-		"cut":           func(p string) error { return os.Truncate(p, 5) },
-		"gone":          os.Remove,
-	} {
-		s, err := NewStore(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		files := Files{"gatehouse.yaml": []byte("1")}
-		if err := errors.Join(s.Accept(files, time.Now()), spoil(filepath.Join(s.dir, Revision(files)+".json"))); err != nil {
-			t.Fatal(err)
-		}
-		if saved, err := s.Load(); err == nil {
-			t.Errorf("%s: got %v", name, saved)
-		}
-	}
-}
-
-func TestTable(t *testing.T) {
-	t.Parallel()
-	table := NewTable()
-	closed := map[string]int{}
-	snap := func(rev string) *Snapshot {
-		return &Snapshot{Revision: rev, release: []func(){func() { closed[rev]++ }}}
-	}
-	if _, ok := table.Lookup("current"); ok {
-		t.Error("an empty table has no current revision")
-	}
-	table.Add(snap("a"))
-	table.Add(snap("b"))
-	table.Add(snap("b"))
-	if closed["b"] != 1 {
-		t.Error("a second copy must be given up")
-	}
-	if s, _ := table.Lookup("current"); s.Revision != "a" {
-		t.Errorf("current is %s before b is in force", s.Revision)
-	}
-	table.SetCurrent("b")
-	table.SetCurrent("ghost")
-	table.Remove("b")
-	table.Remove("ghost")
-	if s, ok := table.Lookup("b"); !ok || table.Current() != s {
-		t.Error("the current revision was removed")
-	}
-	table.Remove("a")
-	if _, ok := table.Lookup("a"); ok || closed["a"] != 1 || table.Len() != 1 {
-		t.Error("a is still there, or was not closed")
 	}
 }

@@ -16,11 +16,12 @@ type Store struct {
 	dir string
 }
 
-// Saved is what a store holds; Previous is nil where there was none.
+// Saved is what a store holds.
 type Saved struct {
 	Current    Files
-	Previous   Files
+	Previous   Files     // nil where there was none, or it is lost
 	ReplacedAt time.Time // when Previous went out of force
+	Lost       error     // why Previous can't be used; nil where nothing is lost
 }
 
 // index is the store's file of contents.
@@ -42,15 +43,18 @@ func NewStore(stateDir string) (*Store, error) {
 }
 
 // Accept records that a set is in force since now. Its error leaves the store
-// as it was.
+// as it was. What the store has lost does not keep it from accepting.
 func (s *Store) Accept(files Files, now time.Time) error {
 	old, err := s.index()
 	if err != nil {
-		return err
+		old = index{} // Load told of it; it is written anew
 	}
 	next := index{Current: Revision(files), Previous: old.Current, ReplacedAt: now}
 	if next.Current == old.Current {
-		return nil
+		if _, err := s.read(old.Current); err == nil {
+			return nil
+		}
+		next = old // its set is lost, and comes back
 	}
 	if err := s.writeJSON(next.Current+".json", files); err != nil {
 		return err
@@ -63,7 +67,8 @@ func (s *Store) Accept(files Files, now time.Time) error {
 }
 
 // Load returns what was accepted before, or nil where nothing was. A set whose
-// content no longer has its name is an error: it was tampered with or torn.
+// content no longer has its name is lost: it was tampered with or torn. Without
+// the current one, or the index, that is an error, and nothing is returned.
 func (s *Store) Load() (*Saved, error) {
 	ix, err := s.index()
 	if err != nil || ix.Current == "" {
@@ -74,9 +79,7 @@ func (s *Store) Load() (*Saved, error) {
 		return nil, err
 	}
 	if ix.Previous != "" {
-		if out.Previous, err = s.read(ix.Previous); err != nil {
-			return nil, err
-		}
+		out.Previous, out.Lost = s.read(ix.Previous)
 	}
 	return out, nil
 }

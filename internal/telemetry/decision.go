@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -174,11 +175,29 @@ func clip(s string, limit int) string {
 	return s[:cut] + mark
 }
 
-// own copies a string that may be cut from a larger one, which would stay in
-// memory as long as the record waits.
-func own(s string, limit int) string {
-	if len(s) > limit {
-		return clip(s, limit)
+// own replaces d's texts by a copy, one for all and no longer than a record
+// keeps of them. They may be cut from Envoy's message, which with its body would
+// stay in memory as long as the record waits. What no record has is dropped. The
+// names of limits are the configuration's.
+func (d *Decision) own() {
+	p := &d.Principal
+	p.Run, p.TokenID = "", ""
+	texts := [...]*string{
+		&d.Path, &d.Reason, // the first two may be longer
+		&d.DecisionID, &d.RequestID, &d.Revision, &d.Route, &d.Listener, &d.Method, &d.Permission, &d.Mode, &d.Class, &d.ErrorCode,
+		&d.RuleID, (*string)(&p.Kind), &p.Issuer, &p.Subject, &p.Tenant, &p.Project, &p.Agent, (*string)(&p.Role),
 	}
-	return strings.Clone(s)
+	limits := [len(texts)]int{maxPath, maxReason}
+	size := 0
+	for i, s := range texts {
+		limits[i] = cmp.Or(limits[i], maxText)
+		size += min(len(*s), limits[i])
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for i, s := range texts {
+		start := b.Len()
+		b.WriteString(clip(*s, limits[i]))
+		*s = b.String()[start:]
+	}
 }

@@ -116,7 +116,7 @@ func (r *Records) Decision(d Decision) {
 		r.metrics.countRecord(ResultSuppressed, 1)
 		return
 	}
-	d.Path = own(d.Path, maxPath)
+	d.own()
 	r.enqueue(record{decision: &d})
 }
 

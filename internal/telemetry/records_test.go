@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -92,10 +94,61 @@ func TestRecordsAreBounded(t *testing.T) {
 	}
 }
 
+// A record that waits holds no part of the message that it was made of, whatever
+// field came from there, and no more than it will write.
+func TestRecordsKeepNoMessage(t *testing.T) {
+	t.Parallel()
+	r := NewRecords("unused", NewMetrics("v1"))
+	long := strings.Repeat("x", 4096)
+	for _, size := range []int{7, len(long)} {
+		d := Decision{Limits: []string{"per-principal"}}
+		texts := textsOf(reflect.ValueOf(&d).Elem())
+		for _, v := range texts {
+			v.SetString(long[:size])
+		}
+		r.Decision(d)
+		kept := (<-r.queue).decision
+		total := 0
+		for _, v := range textsOf(reflect.ValueOf(kept).Elem()) {
+			total += v.Len()
+			if within(v.String(), long) {
+				t.Errorf("texts of %d bytes: a part of the message is kept", size)
+			}
+		}
+		if len(texts) < 20 || total > maxPath+maxReason+len(texts)*maxText {
+			t.Errorf("%d texts of %d bytes: %d bytes are kept", len(texts), size, total)
+		}
+		if kept.Principal.TokenID != "" || kept.Principal.Run != "" {
+			t.Errorf("kept although no record has it: %+v", kept.Principal)
+		}
+	}
+}
+
+// textsOf are the string fields of a struct and of the structs in it.
+func textsOf(v reflect.Value) []reflect.Value {
+	var out []reflect.Value
+	for i := range v.NumField() {
+		switch f := v.Field(i); {
+		case f.Kind() == reflect.String:
+			out = append(out, f)
+		case f.Type() == reflect.TypeFor[request.Principal]():
+			out = append(out, textsOf(f)...)
+		}
+	}
+	return out
+}
+
+// within reports whether a string's bytes lie inside those of another.
+func within(s, whole string) bool {
+	at, start := uintptr(unsafe.Pointer(unsafe.StringData(s))), uintptr(unsafe.Pointer(unsafe.StringData(whole)))
+	return len(s) > 0 && at >= start && at < start+uintptr(len(whole))
+}
+
 func FuzzRecordLine(f *testing.F) {
 	f.Add("/a", "x\x00\xff", int64(1))
 	f.Fuzz(func(t *testing.T, path, text string, n int64) {
-		d := Decision{Path: own(path, maxPath), Reason: text, Limits: []string{text}, Latency: time.Duration(n)}
+		d := Decision{Path: path, Reason: text, Limits: []string{text}, Latency: time.Duration(n)}
+		d.own()
 		o := Outcome{RequestID: text, Status: int(n), Bytes: uint64(n), Duration: time.Duration(n)}
 		for _, line := range [][]byte{d.appendJSON(nil), o.appendJSON(nil)} {
 			if !json.Valid(line) || strings.Count(string(line), "\n") != 1 {

@@ -10,13 +10,15 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"gatehouse/internal/trusted"
 )
 
 // settleTime lets a file that is being written come to rest before it is read.
 const settleTime = 50 * time.Millisecond
 
-// newFileLoader returns the loader of a key set file. Only a regular file is
-// opened: a pipe would block the reader for good.
+// newFileLoader returns the loader of a key set file. Whoever can write it can
+// make tokens, so it must be as trustworthy as a policy.
 func newFileLoader(path string) (func(context.Context) ([]byte, error), error) {
 	if !filepath.IsAbs(path) {
 		return nil, errors.New("key set file is not an absolute path")
@@ -25,16 +27,9 @@ func newFileLoader(path string) (func(context.Context) ([]byte, error), error) {
 }
 
 func readKeyFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := trusted.Open(path, os.Geteuid())
 	if err != nil {
-		return nil, fmt.Errorf("read key set: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("key set is not a regular file")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read key set: %w", err)
+		return nil, fmt.Errorf("key set file: %w", err)
 	}
 	defer f.Close()
 	return readLimited(f)

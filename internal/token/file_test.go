@@ -137,14 +137,25 @@ func TestReloadReadsAtOnce(t *testing.T) {
 	is := newIssuerFor(t, "EdDSA")
 	v, keys, path := newVerifier(t, is, nil)
 	now := time.Now()
-	for name, spoil := range map[string]func() error{
+	others := func(mode os.FileMode) func() error {
+		return func() error {
+			return errors.Join(os.WriteFile(path, rotated(t, is).JWKS(), 0o600), os.Chmod(path, mode))
+		}
+	}
+	spoilt := map[string]func() error{
 		"gone":         func() error { return nil },
 		"a directory":  func() error { return os.Mkdir(path, 0o700) },
 		"a pipe":       func() error { return syscall.Mkfifo(path, 0o600) },
 		"too large":    func() error { return os.WriteFile(path, make([]byte, maxSetBytes+1), 0o600) },
 		"empty":        func() error { return os.WriteFile(path, nil, 0o600) },
 		"private keys": func() error { return os.WriteFile(path, []byte(`{"keys":[{"kty":"OKP","d":"AA"}]}`), 0o600) },
-	} {
+		"group's":      others(0o660),
+		"everybody's":  others(0o602),
+	}
+	if os.Geteuid() == 0 {
+		spoilt["somebody's"] = func() error { return errors.Join(others(0o600)(), os.Chown(path, 12345, -1)) }
+	}
+	for name, spoil := range spoilt {
 		if err := errors.Join(os.RemoveAll(path), spoil()); err != nil {
 			t.Fatal(err)
 		}

@@ -98,7 +98,7 @@ func checkHeaderMember(m member) error {
 		return nil
 	case "kid":
 		if !boundedText(m.value.text) {
-			return invalid("kid is empty, too long or has control characters")
+			return invalid("kid is empty, too long, or has control characters or white space around it")
 		}
 		return nil
 	case "typ":
@@ -117,8 +117,10 @@ func checkType(typ string) error {
 	return invalid("typ is not a JWT or an access token")
 }
 
-// boundedText reports whether s may name something: not empty, bounded, and
-// without control characters, so that it can stand in a header and in a log.
+// boundedText reports whether s may name something: not empty, bounded, without
+// control characters, so that it can stand in a header and in a log, and without
+// white space around it. HTTP trims header values (RFC 9110, 5.5): to the app,
+// " alice" in a header of ours would be alice.
 func boundedText(s string) bool {
-	return s != "" && len(s) <= maxTextBytes && !strings.ContainsFunc(s, unicode.IsControl)
+	return s != "" && len(s) <= maxTextBytes && s == strings.TrimSpace(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }

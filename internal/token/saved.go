@@ -57,7 +57,7 @@ func (s *source) restoreLocked() {
 // saveLocked keeps a copy of what was just read. Without one a restart needs
 // the file: a failure is said and changes nothing else. It needs s.loading.
 func (s *source) saveLocked(doc []byte) {
-	if s.fromURL() {
+	if !s.fromFile() {
 		return
 	}
 	if err := s.copies.put(s.id, doc); err != nil {

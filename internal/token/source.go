@@ -30,6 +30,7 @@ const maxWaiters = 64
 type sourceID struct {
 	jwks      config.JWKS
 	symmetric bool
+	fed       string // name of a Feed, for logs; "" for others
 }
 
 // source is one place that a key set comes from. One goroutine, run, loads it;
@@ -58,8 +59,12 @@ type source struct {
 
 func (s *source) fromURL() bool { return s.id.jwks.URL != "" }
 
+func (s *source) fromFile() bool { return s.id.jwks.File != "" }
+
+func (s *source) fromFeed() bool { return s.id.jwks == config.JWKS{} }
+
 // place names the source in logs and in Status.
-func (s *source) place() string { return s.id.jwks.URL + s.id.jwks.File }
+func (s *source) place() string { return s.id.jwks.URL + s.id.jwks.File + s.id.fed }
 
 // key finds the key for a token, and the epoch of the set it is in.
 func (s *source) key(ctx context.Context, now time.Time, a algorithm, kid string) (key, uint64, error) {
@@ -91,7 +96,7 @@ func (s *source) usable(now time.Time) (*keySet, error) {
 
 // await asks for a fetch on account of an unknown kid and waits for its end,
 // until unknownKidWait after its start at most. It reports whether it waited:
-// not for files, not if the last fetch is recent, not with maxWaiters waiting.
+// not for files and feeds, not if the last fetch is recent, not with maxWaiters waiting.
 func (s *source) await(ctx context.Context) bool {
 	flight, left := s.join(time.Now())
 	if flight == nil {
@@ -244,7 +249,7 @@ func (s *source) replaceLocked(doc []byte, now time.Time) error {
 			set.epoch = old.epoch + 1
 		}
 	}
-	if s.fromURL() {
+	if !s.fromFile() {
 		set.fetched = now
 	}
 	s.set.Store(set)

@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -24,6 +25,10 @@ type Options struct {
 	// Revocations is shared by the verifiers of all revisions. Nil means that
 	// nothing is ever revoked.
 	Revocations *Epoch
+
+	// Feeds are the key sources of issuers whose keys stand neither in a file
+	// nor at a URL, by the issuer's name. Such an issuer's JWKS is empty.
+	Feeds map[string]*Feed
 }
 
 // Verifier recognises and verifies the tokens of one revision's issuers.
@@ -48,11 +53,13 @@ func NewVerifier(issuers []config.Issuer, keys *Keys, opts Options) (*Verifier, 
 	}
 	v.close = sync.OnceFunc(func() {
 		for _, is := range v.issuers {
-			keys.release(is.source)
+			if !is.source.fromFeed() {
+				keys.release(is.source)
+			}
 		}
 	})
 	for _, c := range issuers {
-		if err := v.add(c, keys); err != nil {
+		if err := v.add(c, keys, opts.Feeds[c.Name]); err != nil {
 			v.Close()
 			return nil, err
 		}
@@ -60,7 +67,7 @@ func NewVerifier(issuers []config.Issuer, keys *Keys, opts Options) (*Verifier, 
 	return v, nil
 }
 
-func (v *Verifier) add(c config.Issuer, keys *Keys) error {
+func (v *Verifier) add(c config.Issuer, keys *Keys, feed *Feed) error {
 	is, err := newIssuer(c)
 	if err != nil {
 		return err
@@ -70,11 +77,22 @@ func (v *Verifier) add(c config.Issuer, keys *Keys) error {
 			return fmt.Errorf("issuer %q: name or issuer is used twice", c.Name)
 		}
 	}
-	if is.source, err = keys.acquire(sourceID{jwks: c.JWKS, symmetric: c.Symmetric}); err != nil {
+	if is.source, err = sourceOf(c, keys, feed); err != nil {
 		return fmt.Errorf("issuer %q: %w", c.Name, err)
 	}
 	v.issuers[c.Issuer] = is
 	return nil
+}
+
+// sourceOf returns the issuer's feed, or acquires its source from keys.
+func sourceOf(c config.Issuer, keys *Keys, feed *Feed) (*source, error) {
+	if feed == nil {
+		return keys.acquire(sourceID{jwks: c.JWKS, symmetric: c.Symmetric})
+	}
+	if c.JWKS != (config.JWKS{}) || c.Symmetric {
+		return nil, errors.New("an issuer with a feed has no other key set, and no symmetric keys")
+	}
+	return feed.s, nil
 }
 
 // Close releases the verifier's key sources. It is idempotent. A closed verifier

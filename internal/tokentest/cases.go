@@ -117,6 +117,7 @@ func (l *list) controls() {
 	l.control("no nbf", l.issuer.Sign(l.issuer.Header(), l.with("nbf", nil)))
 	l.control("no iat", l.issuer.Sign(l.issuer.Header(), l.with("iat", nil)))
 	l.control("no project", l.issuer.Sign(l.issuer.Header(), l.with("project_id", nil)))
+	l.control("sub with spaces inside", l.issuer.Sign(l.issuer.Header(), l.with("sub", "alice of acme")))
 	l.control("unknown claim", l.issuer.Sign(l.issuer.Header(), l.with("realm_access", map[string]any{"roles": []string{"a"}})))
 	l.control("escaped names", l.issuer.Sign(l.issuer.Header(), strings.Replace(l.payload(), `"iss"`, `"\u0069ss"`, 1)))
 	l.control("expired within the leeway", l.issuer.Sign(l.issuer.Header(), l.withTimes(-600, -600, -59)))

@@ -109,8 +109,23 @@ func (l *list) names() {
 	} {
 		l.add(Claims, "sub "+name, l.signed(l.with("sub", sub)))
 	}
+	l.spacesAround()
 	l.add(Claims, "jti huge", l.signed(l.with("jti", strings.Repeat("j", 256))))
 	l.add(Claims, "agent with a NUL", l.signed(l.with("agent_id", "a\x00")))
+}
+
+// spacesAround are values that HTTP, which trims header values, would make those
+// of somebody else.
+func (l *list) spacesAround() {
+	for name, good := range map[string]string{
+		"sub": "alice", "tenant_id": "acme", "project_id": "proj1", "agent_id": "a", "run_id": "r", "role": "developer", "jti": "j",
+	} {
+		for kind, space := range map[string]string{"a space": " ", "a no-break space": "\u00a0", "an em space": "\u2003", "a line separator": "\u2028"} {
+			l.add(Claims, name+" with "+kind+" before", l.signed(l.with(name, space+good)))
+			l.add(Claims, name+" with "+kind+" behind", l.signed(l.with(name, good+space)))
+		}
+		l.add(Claims, name+" of a space", l.signed(l.with(name, " ")))
+	}
 }
 
 // claimForms are payloads that are not one JSON object.
