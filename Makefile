@@ -16,7 +16,7 @@ FUZZTIME ?= 10s
 # without the race detector; all others run with it where there is a C compiler.
 # What a test learns from another process the cache of go test does not see:
 # these and internal/arch are run anew.
-PROCESS := ./internal/e2e ./internal/devstack ./internal/demo ./internal/cli
+PROCESS := ./internal/e2e ./internal/devstack ./internal/demo ./internal/cli ./internal/pgserver ./internal/pgtest ./migrations
 RACE     = $$([ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null && echo -race || true)
 OTHERS   = $$(go list ./... | grep -vxF "$$(go list $(PROCESS))")
 
@@ -29,8 +29,9 @@ ENVOY_CONFIG := bin/gatehouse envoy-config policies/shipped --sidecar deploy/sid
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: ## fetch what is missing: Envoy (into .tools) and the Go modules
+setup: ## fetch what is missing: Envoy (into .tools), Postgres (from the system) and the Go modules
 	@scripts/envoy.sh >/dev/null
+	@scripts/postgres.sh >/dev/null
 	@go mod download
 
 build: ## build bin/gatehouse and bin/gatehouse-sidecar
@@ -48,7 +49,7 @@ test-race: ## tests of the parts, with the race detector where there is a C comp
 	@race=$(RACE); [ -n "$$race" ] || echo "no C compiler: the race detector is off"; \
 	go test $$race $(OTHERS)
 
-e2e: setup ## tests that run whole processes and a real Envoy
+e2e: setup ## tests that run whole processes, a real Envoy and a real Postgres
 	@ENVOY=$$(scripts/envoy.sh) go test -count=1 -p 1 -timeout 9m $(PROCESS)
 
 bench: ## benchmarks; PKG=./internal/token BENCH=Verify
@@ -64,12 +65,14 @@ fuzz: ## every fuzz target for FUZZTIME (10s); PKG=./internal/token
 fmt: ## format the Go files
 	@gofmt -w $$(go list -f '{{.Dir}}' ./...)
 
-generate: build ## write envoy.yaml anew from the shipped policy set
+generate: build ## write anew what is generated: envoy.yaml, the API's server and client
 	@$(ENVOY_CONFIG) > envoy.yaml.new
 	@mv envoy.yaml.new envoy.yaml
+	@api/v1/generate.sh
 
 verify: build ## fail if anything generated is out of date
 	@$(ENVOY_CONFIG) | diff -u envoy.yaml - || { echo "envoy.yaml is out of date; run: make generate" >&2; exit 1; }
+	@api/v1/generate.sh --check
 	@go mod tidy -diff
 	@go -C internal/tools mod tidy -diff
 

@@ -52,8 +52,8 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "gatehouse",
 		Short: "Enforcement beside an unmodified Envoy",
-		Long: "gatehouse checks policy sets, renders Envoy's configuration, and runs the whole\n" +
-			"system on this machine to try it out.\n" + exitCodes,
+		Long: "gatehouse checks policy sets, renders Envoy's configuration, migrates the control\n" +
+			"service's database, and runs the whole system on this machine to try it out.\n" + exitCodes,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		// Reached only without a command, or with an unknown one.
@@ -61,7 +61,7 @@ func newRoot() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error { return usageError{errors.New("name a command")} },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newCheckConfig(), newEnvoyConfig(), newToken(), newDev(), newDemo(), newDemoApp(), newVersion())
+	root.AddCommand(newCheckConfig(), newEnvoyConfig(), newToken(), newMigrate(), newDev(), newDemo(), newDemoApp(), newVersion())
 	return root
 }
 

@@ -71,6 +71,7 @@ func TestUsage(t *testing.T) {
 		{"envoy-config", shippedSet}, {"token"}, {"token", "--data", "/nowhere", "--role", "root"},
 		{"token", "--data", "/nowhere", "--ttl", "1ms"}, {"token", "--data", "/nowhere", "--ttl", "10"},
 		{"dev", "more"}, {"demo", "more"}, {"version", "more"},
+		{"migrate"}, {"migrate", "down"}, {"migrate", "up", "more"}, {"migrate", "status", "--nonsense"},
 	} {
 		run(t, args...).want(t, ExitUsage, "gatehouse:", "--help")
 	}
@@ -78,7 +79,7 @@ func TestUsage(t *testing.T) {
 
 func TestHelpSaysTheExitCodes(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"", "check-config", "envoy-config", "token", "dev", "demo"} {
+	for _, name := range []string{"", "check-config", "envoy-config", "token", "dev", "demo", "migrate", "migrate up", "migrate status", "migrate verify"} {
 		r := run(t, append(strings.Fields(name), "--help")...)
 		r.want(t, ExitOK)
 		if !strings.Contains(r.stdout, "Exit codes: 0 all is well; 1 faults were found, or something failed; 2") {
