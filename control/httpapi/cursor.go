@@ -1,0 +1,84 @@
+package httpapi
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/url"
+	"strconv"
+
+	"gatehouse/internal/apierr"
+	"gatehouse/internal/ratelimit"
+)
+
+// Bounds of lists. The document says the same of limit.
+const (
+	defaultPage = 50
+	cursorMAC   = 16  // bytes
+	maxPosition = 512 // bytes of a store's position; a cursor fits into 1024 characters
+)
+
+// list is one request for a part of a list.
+type list struct {
+	name   string // the path of the list
+	tenant string // as the list is bounded
+	asked  *string
+	limit  int
+	after  string
+}
+
+// list reads where the caller wants to go on.
+func (a *api) list(name, tenant string, asked *string, limit *int, cursor *string) (list, error) {
+	l := list{name: name, tenant: tenant, asked: asked, limit: defaultPage}
+	if limit != nil {
+		l.limit = *limit
+	}
+	if cursor == nil {
+		return l, nil
+	}
+	after, ok := a.openCursor(l, *cursor)
+	if !ok {
+		return l, invalid(apierr.Field{Pointer: "/query/cursor", Code: "cursor", Message: "the cursor is not one of this list"})
+	}
+	l.after = after
+	return l, nil
+}
+
+// next is the cursor behind a part, and the Link to it; both nil for the last.
+func (a *api) next(l list, position string) (cursor, link *string, err error) {
+	if position == "" {
+		return nil, nil, nil
+	}
+	if len(position) > maxPosition {
+		return nil, nil, fmt.Errorf("%s: a position of %d bytes, want at most %d", l.name, len(position), maxPosition)
+	}
+	sealed := a.sealCursor(l, position)
+	q := url.Values{"cursor": {sealed}, "limit": {strconv.Itoa(l.limit)}}
+	if l.asked != nil {
+		q.Set("tenant_id", *l.asked)
+	}
+	return &sealed, new("<" + l.name + "?" + q.Encode() + `>; rel="next"`), nil
+}
+
+// sealCursor binds a position to the list that it is of: a caller can't make
+// one, nor use it where other things are seen.
+func (a *api) sealCursor(l list, position string) string {
+	mac := a.cursorMAC(l, position)
+	return base64.RawURLEncoding.EncodeToString(append(mac, position...))
+}
+
+func (a *api) openCursor(l list, cursor string) (string, bool) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	if err != nil || len(b) <= cursorMAC {
+		return "", false
+	}
+	position := string(b[cursorMAC:])
+	return position, hmac.Equal(b[:cursorMAC], a.cursorMAC(l, position))
+}
+
+func (a *api) cursorMAC(l list, position string) []byte {
+	h := hmac.New(sha256.New, a.opts.CursorKey)
+	h.Write([]byte(ratelimit.Key(l.name, l.tenant, position))) // each part preceded by its length
+	return h.Sum(nil)[:cursorMAC]
+}

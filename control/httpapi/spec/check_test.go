@@ -1,0 +1,169 @@
+package spec
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	apiv1 "gatehouse/api/v1"
+	"gatehouse/internal/apierr"
+)
+
+func goodBody(t testing.TB) *Operation {
+	t.Helper()
+	ops, err := Parse(one(goodOperation, goodSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &ops[0]
+}
+
+// brief is what is told of faults here: pointer and code.
+func brief(faults []apierr.Field) []string {
+	var out []string
+	for _, f := range faults {
+		out = append(out, f.Pointer+" "+f.Code)
+	}
+	return out
+}
+
+func TestCheckJSON(t *testing.T) {
+	t.Parallel()
+	s := goodBody(t).Body
+	for _, tt := range []struct {
+		name, body string
+		want       []string
+	}{
+		{"good", `{"a":"ab","b":true,"e":"x","o":{"c/d":""}}`, nil},
+		{"space around", " {\"a\":\"ab\"} \r\n\t", nil},
+		{"escaped name", `{"\u0061":"ab"}`, nil},
+		{"characters, not bytes", `{"a":"éééé"}`, []string{"/a pattern"}},
+		{"no object", `[]`, []string{" type"}},
+		{"null", `null`, []string{" type"}},
+		{"null member", `{"a":null}`, []string{"/a type"}},
+		{"unknown", `{"a":"ab","A":"ab"}`, []string{"/A unknown"}},
+		{"unknown and deep", `{"a":"ab","z":{"y":[1,{"x":2}]}}`, []string{"/z unknown"}},
+		{"twice", `{"a":"ab","a":"cd"}`, []string{"/a duplicate"}},
+		{"twice, written otherwise", `{"a":"ab","\u0061":"cd"}`, []string{"/a duplicate"}},
+		{"short", `{"a":"a"}`, []string{"/a too_short"}},
+		{"long", `{"a":"abcde"}`, []string{"/a too_long"}},
+		{"missing", `{}`, []string{"/a required"}},
+		{"not in the list", `{"a":"ab","e":"z"}`, []string{"/e not_allowed"}},
+		{"escaped pointer", `{"a":"ab","o":{"c/d":"xx"}}`, []string{"/o/c~1d too_long"}},
+		{"too few", `{"a":"ab","o":{}}`, []string{"/o too_few"}},
+		{"all at once", `{"b":1,"e":true,"z":0,"o":{"q":1,"c/d":[]}}`,
+			[]string{"/b type", "/e type", "/z unknown", "/o/q unknown", "/o/c~1d type", "/a required"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			faults, err := s.CheckJSON([]byte(tt.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, brief(faults)); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCheckJSONMalformed(t *testing.T) {
+	t.Parallel()
+	s := goodBody(t).Body
+	for name, body := range map[string]string{
+		"empty": "", "space": " ", "cut": `{"a":"ab"`, "second value": `{"a":"ab"}{}`, "trailing text": `{"a":"ab"} x`,
+		"comma": `{"a":"ab",}`, "bare": `{a:"ab"}`, "comment": `{"a":"ab"}//`, "byte order mark": "\ufeff{}",
+		"not UTF-8": "{\"a\":\"a\xff\"}", "lone surrogate": `{"a":"\ud800"}`, "raw control": "{\"a\":\"a\x00\"}",
+		"deep": strings.Repeat(`[`, maxValues) + strings.Repeat(`]`, maxValues), "wide": `[` + strings.Repeat(`1,`, maxValues) + `1]`,
+		"fault, then malformed": `{"z":1,"a":}`,
+	} {
+		if faults, err := s.CheckJSON([]byte(body)); !errors.Is(err, ErrMalformed) || faults != nil {
+			t.Errorf("%s: got %v, %v, want ErrMalformed", name, faults, err)
+		}
+	}
+}
+
+func TestCheckJSONIsBounded(t *testing.T) {
+	t.Parallel()
+	s := goodBody(t).Body
+	var b bytes.Buffer
+	b.WriteString(`{"a":"ab"`)
+	for range 2 * MaxFaults {
+		b.WriteString(`,"` + strings.Repeat("é", maxName) + `":0`)
+	}
+	b.WriteString(`}`)
+	faults, err := s.CheckJSON(b.Bytes())
+	if err != nil || len(faults) != MaxFaults {
+		t.Fatalf("got %d faults, %v, want %d", len(faults), err, MaxFaults)
+	}
+	if n := len(faults[0].Pointer); n > maxName+1 {
+		t.Errorf("a pointer has %d bytes, want at most %d", n, maxName+1)
+	}
+}
+
+func TestCheckQuery(t *testing.T) {
+	t.Parallel()
+	op := goodBody(t)
+	for query, want := range map[string][]string{
+		"n=1":                    nil,
+		"n=9":                    nil,
+		"":                       {"/query/n required"},
+		"n=0":                    {"/query/n too_small"},
+		"n=10":                   {"/query/n too_large"},
+		"n=01":                   {"/query/n type"},
+		"n=%2B1":                 {"/query/n type"},
+		"n=1.0":                  {"/query/n type"},
+		"n=":                     {"/query/n type"},
+		"n=1&n=1":                {"/query/n duplicate"},
+		"n=1&N=2&a/b":            {"/query/N unknown", "/query/a~1b unknown"},
+		"n=99999999999999999999": {"/query/n type"},
+	} {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, brief(op.CheckQuery(values))); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", query, diff)
+		}
+	}
+}
+
+// FuzzCheckJSON holds the check to never failing, and to taking only what
+// decodes into exactly the members that it saw.
+func FuzzCheckJSON(f *testing.F) {
+	for _, seed := range []string{
+		`{"username":"ada","password":"a long enough password","role":"developer","tenant_id":"org1"}`,
+		`{"username":"a","username":"b"}`, `{"role":null}`, `{`, `[]`, "\xff", `{"\u0000":1}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	ops, err := Parse(apiv1.Spec())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, op := range ops {
+			if op.Body == nil {
+				continue
+			}
+			faults, err := op.Body.CheckJSON(body)
+			if err != nil && !errors.Is(err, ErrMalformed) || len(faults) > MaxFaults {
+				t.Fatalf("%s: %d faults, %v", op.ID, len(faults), err)
+			}
+			var v map[string]json.RawMessage
+			if err == nil && len(faults) == 0 && json.Unmarshal(body, &v) != nil {
+				t.Fatalf("%s: %q was taken and is no object", op.ID, body)
+			}
+			for name := range v {
+				if op.Body.properties[name] == nil {
+					t.Fatalf("%s: %q was taken with the unknown member %q", op.ID, body, name)
+				}
+			}
+		}
+	})
+}

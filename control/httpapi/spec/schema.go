@@ -1,0 +1,138 @@
+package spec
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// maxDepth bounds how deep the schemas of a request may nest, which also ends
+// a schema that refers to itself.
+const maxDepth = 8
+
+// Kind is the type of a value.
+type Kind string
+
+// The kinds.
+const (
+	Object  Kind = "object"
+	String  Kind = "string"
+	Boolean Kind = "boolean"
+	Integer Kind = "integer" // in parameters only
+)
+
+// Schema is one schema of a request, made ready to check by.
+type Schema struct {
+	kind Kind
+
+	properties    map[string]*Schema
+	required      []string
+	minProperties int
+
+	minLength, maxLength int // in characters; maxLength below 0 is none
+	pattern              *regexp.Regexp
+	enum                 []string
+
+	minimum, maximum int64
+}
+
+// keywords is a schema as it is written. Annotations are read so that nothing
+// else can be there.
+type keywords struct {
+	Ref                  string                     `json:"$ref"`
+	Type                 Kind                       `json:"type"`
+	Properties           map[string]json.RawMessage `json:"properties"`
+	Required             []string                   `json:"required"`
+	AdditionalProperties *bool                      `json:"additionalProperties"`
+	MinProperties        int                        `json:"minProperties"`
+	MinLength            int                        `json:"minLength"`
+	MaxLength            *int                       `json:"maxLength"`
+	Pattern              string                     `json:"pattern"`
+	Enum                 []string                   `json:"enum"`
+	Minimum              *int64                     `json:"minimum"`
+	Maximum              *int64                     `json:"maximum"`
+	Format               string                     `json:"format"`
+	Description          string                     `json:"description"`
+	Default              any                        `json:"default"`
+}
+
+func (d *document) compile(text json.RawMessage) (*Schema, error) { return d.compileAt(text, 0) }
+
+func (d *document) compileAt(text json.RawMessage, depth int) (*Schema, error) {
+	if depth > maxDepth {
+		return nil, fmt.Errorf("schemas nest deeper than %d", maxDepth)
+	}
+	var k keywords
+	dec := json.NewDecoder(strings.NewReader(string(text)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&k); err != nil {
+		return nil, err
+	}
+	if name, ok := strings.CutPrefix(k.Ref, "#/components/schemas/"); ok {
+		return d.compileAt(d.Components.Schemas[name], depth+1)
+	}
+	switch k.Type {
+	case Object:
+		return d.compileObject(k, depth)
+	case String:
+		return k.compileString()
+	case Boolean:
+		return &Schema{kind: Boolean}, nil
+	case Integer:
+		return k.compileInteger()
+	}
+	return nil, fmt.Errorf("type %q is not known", k.Type)
+}
+
+func (d *document) compileObject(k keywords, depth int) (*Schema, error) {
+	if k.AdditionalProperties == nil || *k.AdditionalProperties {
+		return nil, errors.New("additionalProperties must be false")
+	}
+	s := &Schema{kind: Object, properties: map[string]*Schema{}, required: k.Required, minProperties: k.MinProperties}
+	for _, name := range slices.Sorted(maps.Keys(k.Properties)) {
+		p, err := d.compileAt(k.Properties[name], depth+1)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if p.kind == Integer {
+			return nil, fmt.Errorf("%s: integers are for parameters", name)
+		}
+		s.properties[name] = p
+	}
+	for _, name := range k.Required {
+		if s.properties[name] == nil {
+			return nil, fmt.Errorf("%s is required, but not described", name)
+		}
+	}
+	return s, nil
+}
+
+func (k keywords) compileString() (*Schema, error) {
+	if k.Format != "" && k.Format != "password" {
+		return nil, fmt.Errorf("format %q is not checked", k.Format)
+	}
+	if k.MaxLength == nil && k.Enum == nil {
+		return nil, errors.New("a string needs maxLength or enum")
+	}
+	s := &Schema{kind: String, minLength: k.MinLength, maxLength: -1, enum: k.Enum}
+	if k.MaxLength != nil {
+		s.maxLength = *k.MaxLength
+	}
+	if k.Pattern == "" {
+		return s, nil
+	}
+	var err error
+	s.pattern, err = regexp.Compile(k.Pattern)
+	return s, err
+}
+
+func (k keywords) compileInteger() (*Schema, error) {
+	if k.Minimum == nil || k.Maximum == nil {
+		return nil, errors.New("an integer needs minimum and maximum")
+	}
+	return &Schema{kind: Integer, minimum: *k.Minimum, maximum: *k.Maximum}, nil
+}

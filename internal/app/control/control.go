@@ -1,0 +1,180 @@
+// Package control is the control process as a value: New, Start, Stop, Run.
+// It is the only place where its parts meet. Replicas need nothing but the
+// database to agree.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"gatehouse/control/accounts"
+	"gatehouse/control/auth"
+	authpg "gatehouse/control/auth/postgres"
+	"gatehouse/control/httpapi"
+	"gatehouse/internal/postgres"
+	"gatehouse/internal/telemetry"
+	"gatehouse/migrations"
+)
+
+// Options are what the process is started with.
+type Options struct {
+	Config  Config
+	Dev     bool      // migrates and seeds the well-known users of the dev stack
+	Log     io.Writer // JSON lines; os.Stderr where nil
+	Level   slog.Level
+	Version string
+}
+
+// Bounds of starting and stopping.
+const (
+	stopTimeout = 10 * time.Second
+	cursorUse   = "api cursors" // what the key of cursors is derived for
+)
+
+// App is one replica of control. Start and Stop may be called once each, in
+// this order.
+type App struct {
+	opts   Options
+	log    *slog.Logger
+	pool   *pgxpool.Pool
+	auth   *auth.Service
+	server *httpapi.Server
+	hasher *auth.Hasher
+	stores *accounts.Store
+	undo   []func()
+}
+
+// New makes the parts. Nothing runs and nothing is asked of the database.
+func New(ctx context.Context, o Options) (*App, error) {
+	if o.Log == nil {
+		o.Log = os.Stderr
+	}
+	a := &App{opts: o, log: telemetry.NewLogger(o.Log, o.Level), hasher: auth.NewHasher()}
+	var err error
+	if a.pool, err = postgres.Open(ctx, o.Config.Database); err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	a.undo = append(a.undo, a.pool.Close)
+	if err := a.assemble(ctx); err != nil {
+		a.Stop()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *App) assemble(ctx context.Context) error {
+	c := a.opts.Config
+	var err error
+	a.auth, err = auth.New(auth.Options{
+		Store: authpg.New(a.pool), Box: c.Box, Hasher: a.hasher, Lockout: c.Lockout, Issuer: c.Issuer, Log: a.log,
+		RequestID: httpapi.RequestID,
+	})
+	if err != nil {
+		return err
+	}
+	a.stores, err = accounts.New(accounts.Options{
+		Pool: a.pool, HashPassword: a.hasher.HashNew, NewSecret: auth.NewClientSecret, RequestID: httpapi.RequestID,
+	})
+	if err != nil {
+		return err
+	}
+	handler, err := httpapi.New(ctx, httpapi.Options{
+		Auth: a.auth, Users: a.stores, Clients: a.stores, Tenants: a.stores, Projects: a.stores, Counts: a.stores,
+		Database: a.pool, Log: a.log, Version: a.opts.Version, CORSOrigins: c.CORSOrigins,
+		CursorKey: c.Box.MAC(cursorUse, nil),
+	})
+	if err != nil {
+		return err
+	}
+	a.server, err = httpapi.NewServer(httpapi.ServerOptions{
+		Address: c.Address, Handler: handler, Log: a.log, CertFile: c.CertFile, KeyFile: c.KeyFile,
+	})
+	return err
+}
+
+// Start brings the parts up, the API last. A database with another schema
+// than this build's is an error; one that is away is not: the API says so.
+func (a *App) Start(ctx context.Context) error {
+	err := a.start(ctx)
+	if err != nil {
+		a.Stop()
+	}
+	return err
+}
+
+func (a *App) start(ctx context.Context) error {
+	if err := a.schema(ctx); err != nil {
+		return err
+	}
+	if err := a.auth.Start(ctx); err != nil {
+		return err
+	}
+	a.undo = append(a.undo, a.auth.Stop)
+	if err := a.server.Start(ctx); err != nil {
+		return err
+	}
+	a.undo = append(a.undo, a.stopServer)
+	a.log.Info("control started", "address", a.server.Addr(), "version", a.opts.Version, "dev", a.opts.Dev)
+	return nil
+}
+
+// schema brings the dev database up to date, and holds any other against this
+// build.
+func (a *App) schema(ctx context.Context) error {
+	if a.opts.Dev {
+		if _, err := migrations.Up(ctx, a.opts.Config.Database, a.log); err != nil {
+			return err
+		}
+		return a.stores.SeedDev(ctx, a.hasher.Hash)
+	}
+	err := migrations.Verify(ctx, a.opts.Config.Database)
+	if postgres.Away(err) {
+		a.log.Warn("the database is away; its schema is not checked", "error", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w; run: gatehouse migrate up", err)
+	}
+	return nil
+}
+
+func (a *App) stopServer() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := a.server.Stop(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		a.log.Warn("stopping the API took too long or failed", "error", err)
+	}
+}
+
+// Stop ends everything that New and Start began, last first.
+func (a *App) Stop() {
+	for len(a.undo) > 0 {
+		last := a.undo[len(a.undo)-1]
+		a.undo = a.undo[:len(a.undo)-1]
+		last()
+	}
+}
+
+// Addr is the API's address, "" before Start.
+func (a *App) Addr() string { return a.server.Addr() }
+
+// Run starts a replica and stops it when ctx ends.
+func Run(ctx context.Context, o Options) error {
+	a, err := New(ctx, o)
+	if err != nil {
+		return err
+	}
+	if err := a.Start(ctx); err != nil {
+		return err
+	}
+	defer a.Stop()
+	<-ctx.Done()
+	return nil
+}
