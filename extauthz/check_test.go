@@ -161,6 +161,29 @@ func TestCheckLimits(t *testing.T) {
 	}
 }
 
+// Whoever has one IPv6 network has all of its addresses: they count as one.
+func TestAnonymousLimitsCountNetworks(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	ask := func(address string) *extauthz.Event {
+		req := h.ask("watched", "GET", "/watched")
+		req.Attributes.Source.Address.GetSocketAddress().Address = address
+		h.check(req)
+		return h.event()
+	}
+	limited := func(e *extauthz.Event) bool {
+		return slices.ContainsFunc(e.Would, func(r *extauthz.Refusal) bool { return r.Class == extauthz.ClassLimit })
+	}
+	ask("2001:db8::1")
+	ask("2001:db8::2")
+	if !limited(ask("2001:db8:0:0:ffff::3")) {
+		t.Error("a third address of the same /64 has a burst of its own")
+	}
+	if limited(ask("2001:db8:0:1::1")) || limited(ask("192.0.2.1")) || limited(ask("192.0.2.2")) {
+		t.Error("another network is limited")
+	}
+}
+
 // Observe lets go on what identity, policy and limits would refuse, without
 // the upstream's credential, and records each. Hygiene is refused all the same.
 func TestCheckObserves(t *testing.T) {

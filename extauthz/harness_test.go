@@ -28,6 +28,7 @@ import (
 const testSet = `
 issuers:
   - {name: main, issuer: "https://issuer.test", jwks: {file: %s}, audience: gatehouse, algorithms: [EdDSA], tenants: [any, "*"], roles: [any, admin]}
+  - {name: keyless, issuer: "https://keyless.test", jwks: {file: /nowhere/jwks.json}, audience: gatehouse, algorithms: [EdDSA], tenants: [any], roles: [any]}
 upstreams:
   app: {url: "http://127.0.0.1:9000"}
   tools: {url: "https://tools.example.com", credential: tools}
@@ -40,6 +41,8 @@ routes:
   - {name: few, match: {listener: inbound, prefix: /few}, upstream: app, permission: task.view, limits: [few, by-address]}
   - {name: watched, match: {listener: inbound, prefix: /watched}, upstream: app, permission: task.create, mode: observe, limits: [few]}
   - {name: watched-out, match: {listener: outbound, base: /watched, prefix: /}, upstream: tools, permission: agent.configure, mode: observe}
+  - {name: watched-limit, match: {listener: outbound, base: /limit, prefix: /}, upstream: tools, permission: task.create, mode: observe, limits: [few]}
+  - {name: watched-forward, match: {listener: inbound, prefix: /forward}, upstream: app, permission: task.view, mode: observe, forward_token: true}
   - {name: tasks, match: {listener: inbound, prefix: /p}, upstream: app, permission: {GET: task.view, POST: task.create}}
   - {name: tools, match: {listener: outbound, base: /tools, prefix: /}, upstream: tools, permission: task.create}
   - {name: work, match: {listener: outbound, base: /work, prefix: /}, upstream: app, principal: workload, permission: task.create}
@@ -48,21 +51,28 @@ routes:
 // harness is a Check server over a compiled policy set, without Envoy.
 type harness struct {
 	*extauthz.Server
-	t      testing.TB
-	table  *snapshot.Table
-	issuer *tokentest.Issuer
-	events []*extauthz.Event
-	now    time.Time
+	t       testing.TB
+	table   *snapshot.Table
+	issuer  *tokentest.Issuer
+	keyless *tokentest.Issuer // its key set can't be had
+	events  []*extauthz.Event
+	now     time.Time
 }
 
 func newHarness(t testing.TB, edit ...func(*extauthz.Options)) *harness {
 	t.Helper()
-	h := &harness{t: t, table: snapshot.NewTable(), issuer: tokentest.NewIssuer(t, "main", "https://issuer.test", "gatehouse"), now: time.Now()}
-	jwks := filepath.Join(t.TempDir(), "jwks.json")
-	check(t, os.WriteFile(jwks, h.issuer.JWKS(), 0o600))
 	rego, err := fs.ReadFile(policies.Shipped(), "authz.rego")
 	check(t, err)
-	files := snapshot.Files{"gatehouse.yaml": fmt.Appendf(nil, testSet, jwks), "authz.rego": rego}
+	return newHarnessWith(t, string(rego), edit...)
+}
+
+func newHarnessWith(t testing.TB, rego string, edit ...func(*extauthz.Options)) *harness {
+	t.Helper()
+	h := &harness{t: t, table: snapshot.NewTable(), issuer: tokentest.NewIssuer(t, "main", "https://issuer.test", "gatehouse"), now: time.Now()}
+	h.keyless = tokentest.NewIssuer(t, "keyless", "https://keyless.test", "gatehouse")
+	jwks := filepath.Join(t.TempDir(), "jwks.json")
+	check(t, os.WriteFile(jwks, h.issuer.JWKS(), 0o600))
+	files := snapshot.Files{"gatehouse.yaml": fmt.Appendf(nil, testSet, jwks), "authz.rego": []byte(rego)}
 	keys := token.NewKeys(token.KeysOptions{})
 	snap, err := snapshot.NewBuilder(testSidecar(t), keys, &token.Epoch{}).Build(context.Background(), files)
 	check(t, err)

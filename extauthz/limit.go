@@ -1,6 +1,8 @@
 package extauthz
 
 import (
+	"net/netip"
+
 	"gatehouse/internal/apierr"
 	"gatehouse/internal/config"
 	"gatehouse/internal/ratelimit"
@@ -34,6 +36,18 @@ func (s *Server) limit(c *check) *Refusal {
 	}
 }
 
+// network is whom an address stands for: one IPv4 address, or the /64 that one
+// IPv6 site has to itself.
+func network(address string) string {
+	a, err := netip.ParseAddr(address)
+	if err != nil || a.Unmap().Is4() {
+		return address
+	}
+	return netip.PrefixFrom(a, siteBits).Masked().String()
+}
+
+const siteBits = 64
+
 // limitKey names the counter: the limit, and the value of each thing it
 // counts by.
 func (c *check) limitKey(l config.Limit) string {
@@ -51,7 +65,7 @@ func (c *check) appendKey(parts []string, by string) []string {
 	switch by {
 	case "principal":
 		if p.Kind == request.KindAnonymous {
-			return append(parts, string(p.Kind), c.in.Source.Address)
+			return append(parts, string(p.Kind), network(c.in.Source.Address))
 		}
 		return append(parts, string(p.Kind), p.Issuer, p.Subject)
 	case "tenant":
@@ -65,7 +79,7 @@ func (c *check) appendKey(parts []string, by string) []string {
 	case "route":
 		return append(parts, c.Route)
 	case "address":
-		return append(parts, c.in.Source.Address)
+		return append(parts, network(c.in.Source.Address))
 	}
 	panic("extauthz: limit key " + by + " is not one that the configuration accepts")
 }

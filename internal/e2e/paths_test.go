@@ -128,6 +128,14 @@ func TestHeaders(t *testing.T) {
 			u.Header.Del("x-forwarded-proto")
 			return anyPrefix(u, "x-forwarded-")
 		}},
+		{"another path or method for the app", "GET /p/1 HTTP/1.1\nhost: a\n" + auth + "x-original-url: /admin\nx-rewrite-url: /admin\nx-http-method-override: DELETE\nforwarded: for=10.0.0.1\nx-real-ip: 10.0.0.1\n", 200, func(u seen) string {
+			for _, name := range []string{"x-original-url", "x-rewrite-url", "x-http-method-override", "forwarded", "x-real-ip"} {
+				if u.Header.Get(name) != "" {
+					return name
+				}
+			}
+			return ""
+		}},
 		{"x-request-id", "GET /p/1 HTTP/1.1\nhost: a\n" + auth + "x-request-id: mine\n", 200, func(u seen) string {
 			if id := u.Header.Get("x-request-id"); id == "mine" || id == "" {
 				return id

@@ -129,8 +129,20 @@ func nobodyInternal() *hcmv3.HttpConnectionManager_InternalAddressConfig {
 // what Envoy obeys, and what applications take for the client's identity.
 func strippedPrefixes() []string { return []string{"x-gatehouse-", "x-envoy-", "x-forwarded-"} }
 
+// strippedNames are further headers by which applications know the client, or
+// take another path or method than the one that was decided on.
+func strippedNames() []string {
+	return []string{
+		"forwarded", "x-real-ip", "x-original-url", "x-original-uri", "x-rewrite-url",
+		"x-http-method", "x-http-method-override", "x-method-override",
+	}
+}
+
 func earlyRemoval() []*corev3.TypedExtensionConfig {
 	var mutations []*mutationv3.HeaderMutation
+	for _, name := range strippedNames() {
+		mutations = append(mutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}})
+	}
 	for _, prefix := range strippedPrefixes() {
 		mutations = append(mutations, &mutationv3.HeaderMutation{
 			Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{

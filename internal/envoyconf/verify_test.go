@@ -56,10 +56,26 @@ func TestVerifyRefuses(t *testing.T) {
 			f.rest().Metadata = exemptMetadata()
 			f.rest().RequestHeadersToRemove = envoyconf.CredentialHeaders()
 		}, "not an exact path"},
-		"exempt keeps token slots":         {func(f *fixture) { f.route("health").RequestHeadersToRemove = nil }, "authorization is not removed"},
-		"filter with an unknown cluster":   {func(f *fixture) { f.filter(authzFilter, unknownCluster) }, `calls the cluster "ghost"`},
-		"filter left out":                  {func(f *fixture) { f.chain(func(m *hcmv3.HttpConnectionManager) { m.HttpFilters = m.HttpFilters[1:] }) }, "its HTTP filters are"},
-		"guard left out":                   {func(f *fixture) { f.chain(withoutGuard) }, "its HTTP filters are"},
+		"exempt keeps token slots":       {func(f *fixture) { f.route("health").RequestHeadersToRemove = nil }, "authorization is not removed"},
+		"filter with an unknown cluster": {func(f *fixture) { f.filter(authzFilter, unknownCluster) }, `calls the cluster "ghost"`},
+		"filter left out":                {func(f *fixture) { f.chain(func(m *hcmv3.HttpConnectionManager) { m.HttpFilters = m.HttpFilters[1:] }) }, "its HTTP filters are"},
+		"guard left out":                 {func(f *fixture) { f.chain(withoutGuard) }, "its HTTP filters are"},
+		"two filter chains": {func(f *fixture) {
+			c := f.Listeners["inbound"]
+			c.FilterChains = append(c.FilterChains, c.FilterChains[0])
+		}, "2 filter chains, not one"},
+		"route table under another's name": {func(f *fixture) { f.Routes["inbound"].Name = "outbound" }, "a name may stand once"},
+		"per-route key of a table": {func(f *fixture) {
+			f.Routes["inbound"].TypedPerFilterConfig["envoy.filters.http.lua"] = f.per()[authzFilter]
+		}, "no filter reads"},
+		"per-route key of a host": {func(f *fixture) {
+			f.vhost().TypedPerFilterConfig = map[string]*anypb.Any{guardFilter: f.any(&rbacv3.RBACPerRoute{})}
+		}, "no filter reads"},
+		"exempt below a path": {func(f *fixture) {
+			f.route("health").Match.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/healthz"}
+		}, "not an exact path"},
+		"exempt for any method":            {func(f *fixture) { f.route("health").Match.Headers = nil }, "not an exact path"},
+		"exempt for POST":                  {func(f *fixture) { f.route("health").Match.Headers = methodRegex("GET|POST") }, "not an exact path"},
 		"route table missing":              {func(f *fixture) { delete(f.Routes, "outbound") }, `route table "outbound" is missing`},
 		"header name with a space":         {func(f *fixture) { f.rest().RequestHeadersToAdd = header("x bad", "1") }, "no header name"},
 		"header to remove with a space":    {func(f *fixture) { f.rest().RequestHeadersToRemove = []string{"x bad"} }, "no header name"},
