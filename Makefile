@@ -34,7 +34,7 @@ setup: ## fetch what is missing: Envoy (into .tools), Postgres (from the system)
 	@scripts/postgres.sh >/dev/null
 	@go mod download
 
-build: ## build bin/gatehouse and bin/gatehouse-sidecar
+build: ## build bin/gatehouse, bin/gatehouse-control and bin/gatehouse-sidecar
 	@go build -trimpath -o bin/ ./cmd/...
 
 demo: setup build ## run everything, send real traffic, show what is decided; EXIT=1 ends after it

@@ -22,16 +22,19 @@ func newDev() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run the whole system on this machine, until Ctrl-C",
-		Long: "dev starts a demo app, the sidecar and Envoy, prints where they are, and stops\n" +
-			"them on Ctrl-C. A child that ends by itself is reported; the others go on. Its\n" +
-			"tokens can be minted by whoever reads the data folder: it is for trying things\n" +
-			"out. Ports that are taken are replaced by free ones.\n\n" +
+		Long: "dev starts Postgres, control, a demo app, the sidecar and Envoy, prints where\n" +
+			"they are, and stops them on Ctrl-C. A child that ends by itself is reported; the\n" +
+			"others go on. Its users' passwords are known to all, and its tokens can be minted\n" +
+			"by whoever reads the data folder: it is for trying things out. Ports that are\n" +
+			"taken are replaced by free ones.\n\n" +
 			"Envoy is the program that ENVOY names, or the one in .tools/ of this project, or\n" +
-			"the one on PATH.\n" + exitCodes,
+			"the one on PATH. Postgres is the one in the folder that POSTGRES_BIN names, or\n" +
+			"one of the system's, 14 or newer.\n" + exitCodes,
 		Args: usageArgs(cobra.NoArgs),
 	}
 	cmd.Flags().StringVar(&o.Data, "data", "", "folder for keys, policies, state and logs (default: a new one, removed at the end)")
 	cmd.Flags().StringVar(&o.Policies, "policies", "", "use this policy set, as it is, instead of the one in the data folder")
+	cmd.Flags().StringVar(&o.Postgres, "postgres", "", "URL of a database to use and migrate, instead of a Postgres in the data folder;\nnaming the same --data each time keeps the secret that its signing keys are sealed with")
 	cmd.Flags().StringVar(&o.ReadyFile, "ready-file", "", "write addresses and process ids to this file, as JSON, when all is ready")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.Out = cmd.ErrOrStderr()

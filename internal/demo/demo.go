@@ -33,7 +33,7 @@ func show(ctx context.Context, o Options, s *devstack.Stack) error {
 	if err != nil {
 		return err
 	}
-	bad, err := runRows(ctx, p, rows(), table{out: o.Out, color: o.Color})
+	bad, err := runRows(ctx, p, rows(o.Exit), table{out: o.Out, color: o.Color})
 	if err != nil {
 		return err
 	}

@@ -31,8 +31,8 @@ func noError(t *testing.T, err error) {
 	}
 }
 
-// fake is a stack in which nobody decides: everything reaches the app, but for
-// paths that are in refusals.
+// fake is a stack in which nobody decides: everybody may log in, and everything
+// reaches the app, but for paths that are in refusals.
 func fake(t *testing.T, refusals map[string]string) (*probe, *demoapp.App) {
 	t.Helper()
 	app := demoapp.New()
@@ -45,12 +45,15 @@ func fake(t *testing.T, refusals map[string]string) (*probe, *demoapp.App) {
 		app.Handler().ServeHTTP(w, r)
 	}))
 	counters := httptest.NewServer(app.Counters())
-	t.Cleanup(func() { front.Close(); counters.Close() })
+	control := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"access_token": "t"}`)) // whoever it is
+	}))
+	t.Cleanup(func() { front.Close(); counters.Close(); control.Close() })
 	key, err := devstack.NewKey("k")
 	noError(t, err)
 	return &probe{
-		key: key, forger: key, client: http.DefaultClient,
-		ready: devstack.Ready{Inbound: front.URL, Outbound: front.URL, AppCounters: counters.URL},
+		key: key, forger: key, client: http.DefaultClient, tokens: map[string]string{},
+		ready: devstack.Ready{API: control.URL, Inbound: front.URL, Outbound: front.URL, AppCounters: counters.URL},
 	}, app
 }
 
@@ -102,12 +105,12 @@ func TestRowsThatDoNotHoldAreSeen(t *testing.T) {
 func TestEveryRefusalRowNeedsARefusal(t *testing.T) {
 	t.Parallel()
 	p, _ := fake(t, nil)
-	for _, r := range rows() {
+	for _, r := range rows(true) {
 		if r.prepare != nil || r.want.status == http.StatusOK {
 			continue
 		}
-		if o := r.run(t.Context(), p); o.fault == nil || o.reached != 1 {
-			t.Errorf("%s: fault %v, upstream counted %d: holds though nobody refuses", r.what, o.fault, o.reached)
+		if o := r.run(t.Context(), p); o.fault == nil || o.answer.status != http.StatusOK {
+			t.Errorf("%s: %s, fault %v: holds though nobody refuses", r.what, o.answer, o.fault)
 		}
 	}
 }
@@ -185,7 +188,7 @@ func TestCanceledDemoStops(t *testing.T) {
 	p, app := fake(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := runRows(ctx, p, rows(), table{out: &bytes.Buffer{}})
+	_, err := runRows(ctx, p, rows(true), table{out: &bytes.Buffer{}})
 	if !errors.Is(err, context.Canceled) || app.Total() != 0 {
 		t.Errorf("%v after %d requests, want none", err, app.Total())
 	}

@@ -31,6 +31,7 @@ type probe struct {
 	ready  devstack.Ready
 	client *http.Client
 	policy *policyFile
+	tokens map[string]string // from control, by user
 }
 
 func newProbe(s *devstack.Stack) (*probe, error) {
@@ -39,7 +40,7 @@ func newProbe(s *devstack.Stack) (*probe, error) {
 		return nil, err
 	}
 	p := &probe{
-		key: s.Key(), forger: forger, ready: s.Ready(),
+		key: s.Key(), forger: forger, ready: s.Ready(), tokens: map[string]string{},
 		client: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 1}},
 	}
 	p.policy, err = openPolicy(p)
@@ -48,15 +49,18 @@ func newProbe(s *devstack.Stack) (*probe, error) {
 
 // answer is what came back to a request.
 type answer struct {
-	status int
-	code   string          // error_code of a refusal
+	status int             // 0: none came
+	code   string          // error_code of a refusal, or why none came
 	header http.Header     // of the answer
 	seen   demoapp.Request // what the upstream echoes; zero for a refusal
 }
 
 func (a answer) String() string {
-	if a.code == "" {
+	switch {
+	case a.code == "":
 		return strconv.Itoa(a.status)
+	case a.status == 0:
+		return a.code
 	}
 	return fmt.Sprintf("%d %s", a.status, a.code)
 }

@@ -6,17 +6,19 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"gatehouse/internal/devstack"
 )
 
-// rows is the demo. The last ones edit the policy and put it back.
-func rows() []row {
-	var all []row
-	for _, part := range [][]row{tokenRows(), requestRows(), outboundRows(), limitRows(), policyRows()} {
-		all = append(all, part...)
+// rows is the demo. Some edit the policy and put it back. A stack that ends
+// after it loses its control in the last rows.
+func rows(ends bool) []row {
+	all := slices.Concat(tokenRows(), requestRows(), outboundRows(), limitRows(), controlRows(), policyRows())
+	if ends {
+		all = append(all, killRows()...)
 	}
 	return all
 }

@@ -154,10 +154,13 @@ func (c *child) signal(s syscall.Signal) {
 	_ = syscall.Kill(-c.pid(), s)
 }
 
+// obituary says how the child ended.
+func (c *child) obituary() string { return obituary(c.name, ": "+c.end, c.log) }
+
 // obituary says how a child ended, with the last lines of its log.
-func (c *child) obituary() string {
-	text := fmt.Sprintf("%s ended by itself: %s; its log is %s", c.name, c.end, c.log)
-	if lines := tail(c.log); len(lines) > 0 {
+func obituary(name, end, log string) string {
+	text := fmt.Sprintf("%s ended by itself%s; its log is %s", name, end, log)
+	if lines := tail(log); len(lines) > 0 {
 		text += ", last lines:\n  | " + strings.Join(lines, "\n  | ")
 	}
 	return text

@@ -38,7 +38,7 @@ func (b *buffer) String() string {
 func bare(t *testing.T, out *buffer) *Stack {
 	t.Helper()
 	s := &Stack{
-		out: out, uids: shared, spawner: newSpawner(), layout: open(t, t.TempDir(), ""),
+		out: out, uids: shared, spawner: newSpawner(), layout: open(t, t.TempDir(), ""), whole: childCount,
 		died: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.stop = sync.OnceValue(s.stopAll)
@@ -84,7 +84,7 @@ func TestWaitEndsWithTheLastChild(t *testing.T) {
 	for i := range childCount {
 		noError(t, s.run(script(fmt.Sprintf("c%d", i), "exit 0")))
 	}
-	wantError(t, s.Wait(t.Context()), "c0", "c1", "c2")
+	wantError(t, s.Wait(t.Context()), "c0", "c1", "c2", "c3")
 }
 
 func TestStopKillsWhatDoesNotEnd(t *testing.T) {

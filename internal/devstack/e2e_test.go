@@ -3,6 +3,7 @@ package devstack
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -15,13 +16,14 @@ import (
 	"time"
 
 	"gatehouse/internal/envoytest"
+	"gatehouse/internal/pgtest"
 )
 
-// buildBinaries builds both programs into one folder, as `make build` does.
+// buildBinaries builds all programs into one folder, as `make build` does.
 func buildBinaries(t *testing.T) string {
 	t.Helper()
 	dir := publicDir(t)
-	out, err := exec.Command("go", "build", "-o", dir, "gatehouse/cmd/gatehouse", "gatehouse/cmd/gatehouse-sidecar").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir, "gatehouse/cmd/...").CombinedOutput()
 	if err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
@@ -63,7 +65,11 @@ func startDev(t *testing.T, gatehouse string, args ...string) *dev {
 
 func (d *dev) children() map[string]int {
 	p := d.ready.PIDs
-	return map[string]int{"app": p.App, "sidecar": p.Sidecar, "envoy": p.Envoy}
+	all := map[string]int{"app": p.App, "control": p.Control, "sidecar": p.Sidecar, "envoy": p.Envoy}
+	if p.Postgres != 0 {
+		all["postgres"] = p.Postgres
+	}
+	return all
 }
 
 // awaitGone waits until no child is left.
@@ -116,6 +122,8 @@ func TestDev(t *testing.T) {
 	t.Run("serves and stops", func(t *testing.T) { t.Parallel(); testServesAndStops(t, gatehouse) })
 	t.Run("killed", func(t *testing.T) { t.Parallel(); testKilled(t, gatehouse) })
 	t.Run("child dies", func(t *testing.T) { t.Parallel(); testChildDies(t, gatehouse) })
+	t.Run("postgres dies", func(t *testing.T) { t.Parallel(); testPostgresDies(t, gatehouse) })
+	t.Run("another database", func(t *testing.T) { t.Parallel(); testAnotherDatabase(t, gatehouse) })
 	t.Run("other policies", func(t *testing.T) { t.Parallel(); testOtherPolicies(t, gatehouse) })
 	t.Run("refused policies", func(t *testing.T) { t.Parallel(); testRefusedPolicies(t, gatehouse) })
 	t.Run("demo", func(t *testing.T) { t.Parallel(); testDemo(t, gatehouse) })
@@ -130,7 +138,9 @@ func testServesAndStops(t *testing.T, gatehouse string) {
 	wantStatus(t, "observer", tasks, strings.TrimSpace(string(token)), 200, `"x-gatehouse-role"`)
 	wantStatus(t, "metrics", d.ready.Metrics, "", 200, "gatehouse_")
 	wantStatus(t, "counters", d.ready.AppCounters+"/count", "", 200, `"total": 1`)
-	for name, uid := range map[string]int{"envoy": envoyUID, "app": appUID} {
+	wantStatus(t, "control", d.ready.API+"/health", "", 200, `"status"`)
+	wantStatus(t, "a token of control", tasks, d.logIn(t, "developer"), 200, `"developer"`)
+	for name, uid := range map[string]int{"control": controlUID, "envoy": envoyUID, "app": appUID} {
 		if os.Geteuid() == 0 {
 			wantUID(t, name, d.children()[name], uid)
 		}
@@ -160,15 +170,25 @@ func wantUID(t *testing.T, name string, pid, want int) {
 }
 
 func testKilled(t *testing.T, gatehouse string) {
-	d := startDev(t, gatehouse, "--data", filepath.Join(publicDir(t), "data"))
+	data := filepath.Join(publicDir(t), "data")
+	d := startDev(t, gatehouse, "--data", data)
 	for name, pid := range d.children() {
-		if gone(pid) {
+		if pid == 0 || gone(pid) {
 			t.Fatalf("%s does not run", name)
 		}
 	}
+	if len(d.children()) != childCount+1 {
+		t.Errorf("children are %v, want Postgres among them", d.children())
+	}
+	token := d.logIn(t, "developer")
 	noError(t, d.cmd.Process.Kill())
 	<-d.ended
 	d.awaitGone(t)
+	// What was in the database is there, and so is the secret that opens it:
+	// a token from before the end is good.
+	d = startDev(t, gatehouse, "--data", data)
+	wantStatus(t, "an old token of control", d.ready.API+"/api/v1/users", token, 403, "auth.forbidden")
+	d.logIn(t, "observer")
 }
 
 func testChildDies(t *testing.T, gatehouse string) {
@@ -185,6 +205,58 @@ func testChildDies(t *testing.T, gatehouse string) {
 		t.Errorf("exit code %d, want 1:\n%s", code, d.out)
 	}
 	d.awaitGone(t)
+}
+
+// Control can't log anybody in any more, and says that it is not the password.
+func testPostgresDies(t *testing.T, gatehouse string) {
+	d := startDev(t, gatehouse)
+	token := d.logIn(t, "developer")
+	noError(t, syscall.Kill(d.ready.PIDs.Postgres, syscall.SIGKILL))
+	envoytest.Eventually(t, "the death is reported", func() bool {
+		return strings.Contains(d.out.String(), "postgres ended by itself; its log is "+d.ready.Data)
+	})
+	if status, body := login(t, d.ready.API, "developer"); status != 503 {
+		t.Errorf("login without Postgres: %d %s, want 503", status, body)
+	}
+	wantStatus(t, "inline", d.ready.Inbound+"/tasks", token, 200, `"developer"`)
+}
+
+func testAnotherDatabase(t *testing.T, gatehouse string) {
+	d := startDev(t, gatehouse, "--postgres", pgtest.Empty(t))
+	if d.ready.PIDs.Postgres != 0 {
+		t.Errorf("runs a Postgres of its own, %d", d.ready.PIDs.Postgres)
+	}
+	if _, err := os.Stat(filepath.Join(d.ready.Data, "postgres")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its data folder has a database: %v", err)
+	}
+	wantStatus(t, "a token of control", d.ready.Inbound+"/tasks", d.logIn(t, "observer"), 200, `"observer"`)
+	noError(t, d.cmd.Process.Signal(syscall.SIGTERM))
+	<-d.ended
+	d.awaitGone(t)
+}
+
+// login asks control for a token of one of the dev users.
+func login(t *testing.T, api, user string) (int, string) {
+	t.Helper()
+	body := fmt.Sprintf(`{"username": "%s", "password": "%[1]s123"}`, user)
+	resp, err := http.Post(api+"/api/v1/auth/login", "application/json", strings.NewReader(body))
+	noError(t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	noError(t, err)
+	return resp.StatusCode, string(text)
+}
+
+func (d *dev) logIn(t *testing.T, user string) string {
+	t.Helper()
+	status, text := login(t, d.ready.API, user)
+	var answer struct {
+		Token string `json:"access_token"`
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil || status != 200 || answer.Token == "" {
+		t.Fatalf("login of %s: %d %s", user, status, text)
+	}
+	return answer.Token
 }
 
 // minimalSet is a policy set of a user's own.
@@ -235,7 +307,7 @@ func testDemo(t *testing.T, gatehouse string) {
 	begin := time.Now()
 	out, err := cmd.CombinedOutput()
 	t.Logf("after %s:\n%s", time.Since(begin), out)
-	if err != nil || strings.Contains(string(out), "FAIL") || !strings.Contains(string(out), "28 of 28 rows") {
+	if err != nil || strings.Contains(string(out), "FAIL") || !strings.Contains(string(out), "36 of 36 rows") {
 		t.Errorf("gatehouse demo --exit: %v", err)
 	}
 }

@@ -44,10 +44,11 @@ func render(name string, data any) ([]byte, error) {
 
 // setValues are what the policy set's template needs. Paths are absolute.
 type setValues struct {
-	Data, Policies, SidecarFile, JWKS, App string
+	Data, Policies, SidecarFile, JWKS, ControlKeys, App string
 }
 
 func (setValues) Issuer() string   { return Issuer }
+func (setValues) Control() string  { return ControlIssuer }
 func (setValues) Audience() string { return Audience }
 
 // writeSet writes the policy set: gatehouse.yaml, and the shipped Rego with

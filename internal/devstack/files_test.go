@@ -23,6 +23,7 @@ func ownStackSet(t *testing.T, envoyUID int) (set *config.PolicySet, sc *config.
 	noError(t, writeSet(setValues{
 		Data: data, Policies: dir, SidecarFile: filepath.Join(data, "sidecar.yaml"),
 		JWKS: filepath.Join(data, "keys", jwksFile), App: "http://127.0.0.1:9123",
+		ControlKeys: keySetURL("127.0.0.1:8123"),
 	}))
 	text, err := os.ReadFile(filepath.Join(dir, snapshot.ConfigFile))
 	noError(t, err)
@@ -84,6 +85,9 @@ func TestOwnSetSaysWhatTheStackNeeds(t *testing.T) {
 	}
 	if got := wantedAppPort(set); got != 9123 {
 		t.Errorf("the set's app is wanted at port %d, want 9123", got)
+	}
+	if got, expected := wantedAPIPort(set); got != 8123 || !expected {
+		t.Errorf("the set's control is wanted at port %d (expected there: %v), want 8123", got, expected)
 	}
 }
 

@@ -8,24 +8,46 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+
+	"gatehouse/internal/pgserver"
 )
 
 const (
 	sidecarBinary = "gatehouse-sidecar"
+	controlBinary = "gatehouse-control"
 	envoyVersion  = "1.40.0"
 )
 
-// findSidecar is the sidecar's program: beside our own, or on PATH.
-func findSidecar(self string) (string, error) {
-	beside := filepath.Join(filepath.Dir(self), sidecarBinary)
+// findBeside is one of the project's programs: the one that is named, the one
+// beside our own, or the one on PATH.
+func findBeside(self, program, named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	beside := filepath.Join(filepath.Dir(self), program)
 	if isProgram(beside) {
 		return beside, nil
 	}
-	path, err := exec.LookPath(sidecarBinary)
+	path, err := exec.LookPath(program)
 	if err != nil {
-		return "", fmt.Errorf("no %s beside %s or on PATH: build both with `make build`", sidecarBinary, self)
+		return "", fmt.Errorf("no %s beside %s or on PATH: build all with `make build`", program, self)
 	}
 	return filepath.Abs(path)
+}
+
+// findPostgres is the folder of Postgres' programs: the one that POSTGRES_BIN
+// names, or one of the system's.
+func findPostgres(named string) (string, error) {
+	bin, err := pgserver.Find(named)
+	return bin, noPostgres(err)
+}
+
+// noPostgres adds to a missing Postgres what can be done here.
+func noPostgres(err error) error {
+	if !errors.Is(err, pgserver.ErrMissing) {
+		return err
+	}
+	return fmt.Errorf("%w; as root, scripts/postgres.sh installs it; or use a database that is there: --postgres URL", err)
 }
 
 // findEnvoy is Envoy's program: the one that ENVOY names, the one that the

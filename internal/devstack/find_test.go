@@ -1,24 +1,46 @@
 package devstack
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
+
+	"gatehouse/internal/pgserver"
 )
 
-func TestFindSidecar(t *testing.T) {
-	bin, path := t.TempDir(), t.TempDir()
-	t.Setenv("PATH", path)
-	self := filepath.Join(bin, "gatehouse")
-	_, err := findSidecar(self)
-	wantError(t, err, sidecarBinary, self, "make build")
-	onPath := touch(t, filepath.Join(path, sidecarBinary), 0o755)
-	if got, err := findSidecar(self); err != nil || got != onPath {
-		t.Errorf("on PATH: %s, %v, want %s", got, err, onPath)
+func TestFindBeside(t *testing.T) {
+	for _, program := range []string{sidecarBinary, controlBinary} {
+		bin, path := t.TempDir(), t.TempDir()
+		t.Setenv("PATH", path)
+		self := filepath.Join(bin, "gatehouse")
+		_, err := findBeside(self, program, "")
+		wantError(t, err, "no "+program, self, "make build")
+		onPath := touch(t, filepath.Join(path, program), 0o755)
+		if got, err := findBeside(self, program, ""); err != nil || got != onPath {
+			t.Errorf("on PATH: %s, %v, want %s", got, err, onPath)
+		}
+		beside := touch(t, filepath.Join(bin, program), 0o755)
+		if got, err := findBeside(self, program, ""); err != nil || got != beside {
+			t.Errorf("beside: %s, %v, want %s", got, err, beside)
+		}
+		if got, err := findBeside(self, program, "/named"); err != nil || got != "/named" {
+			t.Errorf("named: %s, %v", got, err)
+		}
 	}
-	beside := touch(t, filepath.Join(bin, sidecarBinary), 0o755)
-	if got, err := findSidecar(self); err != nil || got != beside {
-		t.Errorf("beside: %s, %v, want %s", got, err, beside)
+}
+
+func TestFindPostgres(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	program := touch(t, filepath.Join(dir, "postgres"), 0o755)
+	noError(t, os.WriteFile(program, []byte("#!/bin/sh\necho 'postgres (PostgreSQL) 16.1'\n"), 0o755))
+	touch(t, filepath.Join(dir, "initdb"), 0o755)
+	if got, err := findPostgres(dir); err != nil || got != dir {
+		t.Errorf("got %s, %v, want %s", got, err, dir)
 	}
+	_, err := findPostgres("/nowhere")
+	wantError(t, err, "POSTGRES_BIN", "/nowhere")
+	wantError(t, noPostgres(pgserver.ErrMissing), "PostgreSQL 14 or newer", "scripts/postgres.sh", "--postgres")
 }
 
 func TestFindEnvoy(t *testing.T) {

@@ -1,6 +1,9 @@
 package devstack
 
 import (
+	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -10,15 +13,35 @@ import (
 )
 
 // TestMain lets this program stand for the demo app, which a stack starts by
-// running its own program anew.
+// running its own program anew, and for control.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == appName {
-		end := make(chan os.Signal, 1)
-		signal.Notify(end, syscall.SIGTERM)
-		<-end
-		return
+	if len(os.Args) < 2 || os.Args[1] != appName && os.Args[1] != "--dev" {
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM)
+	if os.Args[1] == "--dev" {
+		go publishKeys()
+	}
+	<-end
+}
+
+// publishKeys is all of control that a start waits for.
+func publishKeys() {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+keySetPath, func(http.ResponseWriter, *http.Request) {})
+	fmt.Fprintln(os.Stderr, http.ListenAndServe(net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")), mux))
+	os.Exit(1)
+}
+
+// withControl adds this program as control, and a database that it does not
+// ask for.
+func withControl(t *testing.T, o Options) Options {
+	t.Helper()
+	self, err := os.Executable()
+	noError(t, err)
+	o.Control, o.Postgres = self, "postgres://nobody@127.0.0.1:1/none"
+	return o
 }
 
 // publicDir is a folder that every uid can pass; those of the testing package

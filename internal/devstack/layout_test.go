@@ -9,7 +9,7 @@ import (
 	"gatehouse/internal/snapshot"
 )
 
-var shared = uids{envoy: ownUID, app: ownUID}
+var shared = uids{control: ownUID, envoy: ownUID, app: ownUID}
 
 func open(t *testing.T, data, policies string) *layout {
 	t.Helper()

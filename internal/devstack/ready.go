@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -26,7 +27,7 @@ const (
 
 // Ready says what runs where, for people and for programs.
 type Ready struct {
-	API         string `json:"api"` // "": this stack has no control service
+	API         string `json:"api"` // control's
 	Inbound     string `json:"inbound"`
 	Outbound    string `json:"outbound"`
 	Metrics     string `json:"metrics"`
@@ -40,6 +41,8 @@ type Ready struct {
 // PIDs are the processes of a stack.
 type PIDs struct {
 	App       int `json:"app"`
+	Control   int `json:"control"`
+	Postgres  int `json:"postgres,omitzero"` // 0: it is another's
 	Sidecar   int `json:"sidecar"`
 	Envoy     int `json:"envoy"`
 	Gatehouse int `json:"gatehouse"`
@@ -106,12 +109,12 @@ func exists(path string) func(context.Context) error {
 	}
 }
 
-// serving looks whether the sidecar has taken the policy set and is ready, and
-// whether both listeners take connections.
-func serving(debug, inbound, outbound string) func(context.Context) error {
+// serving looks whether the sidecar has taken the policy set and the awaited
+// keys ("": none) and is ready, and whether both listeners take connections.
+func serving(debug, keys, inbound, outbound string) func(context.Context) error {
 	client := &http.Client{Timeout: probeTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	return func(ctx context.Context) error {
-		if err := taken(ctx, client, "http://"+debug+"/status"); err != nil {
+		if err := taken(ctx, client, "http://"+debug+"/status", keys); err != nil {
 			return err
 		}
 		if _, err := probe(ctx, client, "http://"+debug+"/readyz"); err != nil {
@@ -121,9 +124,10 @@ func serving(debug, inbound, outbound string) func(context.Context) error {
 	}
 }
 
-// taken looks whether the sidecar has refused the policy set. It may be ready
-// all the same, with what it had saved of an earlier one.
-func taken(ctx context.Context, client *http.Client, url string) error {
+// taken looks whether the sidecar has refused the policy set, and whether it
+// has the awaited keys. It may be ready all the same: with what it had saved of
+// an earlier set, and with the keys of other issuers.
+func taken(ctx context.Context, client *http.Client, url, keys string) error {
 	text, err := probe(ctx, client, url)
 	if err != nil {
 		return err
@@ -132,6 +136,7 @@ func taken(ctx context.Context, client *http.Client, url string) error {
 		Loaded struct {
 			Error string `json:"error"`
 		} `json:"loaded"`
+		Keys []source `json:"keys"`
 	}
 	if err := json.Unmarshal(text, &status); err != nil {
 		return fmt.Errorf("the sidecar's status: %w", err)
@@ -139,7 +144,16 @@ func taken(ctx context.Context, client *http.Client, url string) error {
 	if e := status.Loaded.Error; e != "" {
 		return fmt.Errorf("%w:\n%s", errRefused, e)
 	}
+	if keys != "" && !slices.Contains(status.Keys, source{URL: keys, Loaded: true}) {
+		return fmt.Errorf("the sidecar has no keys of %s", keys)
+	}
 	return nil
+}
+
+// source is a key set in the sidecar's status.
+type source struct {
+	URL    string `json:"source"`
+	Loaded bool   `json:"loaded"`
 }
 
 func probe(ctx context.Context, client *http.Client, url string) ([]byte, error) {
@@ -154,7 +168,7 @@ func probe(ctx context.Context, client *http.Client, url string) ([]byte, error)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxProbeBody))
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("the sidecar is not ready: %s", strings.TrimSpace(string(text)))
+		err = fmt.Errorf("%s is not ready: %s", url, strings.TrimSpace(string(text)))
 	}
 	return text, err
 }

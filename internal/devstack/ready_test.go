@@ -19,7 +19,7 @@ import (
 func TestReadyFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ready.json")
-	r := Ready{Inbound: "http://127.0.0.1:1", Metrics: "http://127.0.0.1:2/metrics", PIDs: PIDs{App: 1, Envoy: 3}}
+	r := Ready{Inbound: "http://127.0.0.1:1", Metrics: "http://127.0.0.1:2/metrics", PIDs: PIDs{App: 1, Control: 2, Envoy: 3}}
 	noError(t, writeReady(path, r))
 	text, err := os.ReadFile(path)
 	noError(t, err)
@@ -27,7 +27,7 @@ func TestReadyFile(t *testing.T) {
 	noError(t, json.Unmarshal(text, &got))
 	want := map[string]any{
 		"api": "", "inbound": "http://127.0.0.1:1", "outbound": "", "metrics": "http://127.0.0.1:2/metrics",
-		"pids": map[string]any{"app": 1.0, "sidecar": 0.0, "envoy": 3.0, "gatehouse": 0.0},
+		"pids": map[string]any{"app": 1.0, "control": 2.0, "sidecar": 0.0, "envoy": 3.0, "gatehouse": 0.0},
 		"data": "", "policies": "", "app": "", "app_counters": "",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -84,7 +84,7 @@ func TestServing(t *testing.T) {
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
 	address := strings.TrimPrefix(srv.URL, "http://")
-	look := serving(address, address, address)
+	look := serving(address, "", address, address)
 	wantError(t, look(t.Context()), "not ready", "Envoy is not connected")
 	ready = http.StatusOK
 	noError(t, look(t.Context()))
@@ -95,12 +95,18 @@ func TestServing(t *testing.T) {
 	if !errors.Is(err, errRefused) {
 		t.Errorf("%v is not errRefused", err)
 	}
+	loaded = `{"keys": [{"source": "http://k", "keys": 1}, {"source": "other", "loaded": true}]}`
+	awaiting := serving(address, "http://k", address, address)
+	noError(t, look(t.Context()))
+	wantError(t, awaiting(t.Context()), "no keys of http://k")
+	loaded = `{"keys": [{"source": "http://k", "loaded": true, "keys": 1}]}`
+	noError(t, awaiting(t.Context()))
 	loaded = "no JSON"
 	wantError(t, look(t.Context()), "status")
 	loaded = `{}`
 	closed, err := listenLoopback(0)
 	noError(t, err)
 	noError(t, closed.Close())
-	wantError(t, serving(address, address, closed.Addr().String())(t.Context()), "refused")
-	wantError(t, serving(closed.Addr().String(), address, address)(t.Context()), "refused")
+	wantError(t, serving(address, "", address, closed.Addr().String())(t.Context()), "refused")
+	wantError(t, serving(closed.Addr().String(), "", address, address)(t.Context()), "refused")
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/pgserver"
 )
 
 // Options are what a stack is started with. All may be left empty.
@@ -22,15 +23,18 @@ type Options struct {
 	Policies  string    // a policy set to use as it is, instead of the stack's own
 	ReadyFile string    // written when all is ready
 	Out       io.Writer // notes, and which child died; nil discards
+	Postgres  string    // URL of a database to use; "" runs one in the data folder
 	Sidecar   string    // the program; looked for where ""
+	Control   string    // the program; looked for where ""
 	Envoy     string    // the program; looked for where ""
 }
 
 // appName is the word that makes our own program the demo app.
 const appName = "demo-app"
 
-// childCount is how many children a whole stack has.
-const childCount = 3
+// childCount is how many children a whole stack has, besides a Postgres of its
+// own.
+const childCount = 4
 
 // Stack is a running Gatehouse.
 type Stack struct {
@@ -39,6 +43,7 @@ type Stack struct {
 	layout  *layout
 	uids    uids
 	key     *Key
+	whole   int // how many children it has once it is up, Postgres included
 	claims  claims
 	spawner *spawner
 	ready   Ready
@@ -48,9 +53,10 @@ type Stack struct {
 	died     chan struct{} // closed when the first child has ended by itself
 	ended    chan struct{} // closed when all children have
 
-	mu       sync.Mutex // guards what follows
-	children []*child   // in order of their start
-	dead     []string   // names of those that ended by themselves
+	mu       sync.Mutex       // guards what follows
+	children []*child         // in order of their start
+	database *pgserver.Server // nil: another's
+	dead     []string         // names of those that ended by themselves
 	stopping bool
 
 	stop func() error // once
@@ -61,11 +67,14 @@ type Stack struct {
 // the stack.
 func Start(ctx context.Context, o Options) (*Stack, error) {
 	s := &Stack{
-		opts: o, out: o.Out, uids: pickUIDs(), spawner: newSpawner(),
+		opts: o, out: o.Out, uids: pickUIDs(), spawner: newSpawner(), whole: childCount,
 		died: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if s.out == nil {
 		s.out = io.Discard
+	}
+	if o.Postgres == "" {
+		s.whole++
 	}
 	s.stop = sync.OnceValue(s.stopAll)
 	begin := time.Now()
@@ -97,28 +106,34 @@ func (s *Stack) start(ctx context.Context) (err error) {
 		return err
 	}
 	if s.uids.envoy == ownUID {
-		s.note("not root: Envoy, the app and the sidecar share uid %d; in production the app has one of its own", os.Geteuid())
+		s.note("not root: all children share uid %d; in production the app has one of its own", os.Geteuid())
 	}
 	return s.bringUp(ctx, programs)
 }
 
-// programs are the two that are not our own.
-type programs struct{ sidecar, envoy string }
+// programs are those that are not our own; postgres is the folder of several.
+type programs struct{ sidecar, control, envoy, postgres string }
 
 func (s *Stack) programs(self string) (p programs, err error) {
-	if p.sidecar = s.opts.Sidecar; p.sidecar == "" {
-		if p.sidecar, err = findSidecar(self); err != nil {
-			return p, err
-		}
+	if p.sidecar, err = findBeside(self, sidecarBinary, s.opts.Sidecar); err != nil {
+		return p, err
 	}
-	p.envoy, err = findEnvoy(self, cmp.Or(s.opts.Envoy, os.Getenv("ENVOY")))
+	if p.control, err = findBeside(self, controlBinary, s.opts.Control); err != nil {
+		return p, err
+	}
+	if p.envoy, err = findEnvoy(self, cmp.Or(s.opts.Envoy, os.Getenv("ENVOY"))); err != nil {
+		return p, err
+	}
+	if s.opts.Postgres == "" {
+		p.postgres, err = findPostgres(os.Getenv("POSTGRES_BIN"))
+	}
 	return p, err
 }
 
 // addresses are those of the stack's listeners; the app's two are open.
 type addresses struct {
-	inbound, outbound, debug string
-	app, counters            *net.TCPListener
+	api, inbound, outbound, debug string
+	app, counters                 *net.TCPListener
 }
 
 // close closes our copies of the app's listeners.
@@ -130,14 +145,15 @@ func (a addresses) close() {
 	}
 }
 
-func (s *Stack) pickAddresses(wantApp int) (a addresses, err error) {
+func (s *Stack) pickAddresses(wantApp, wantAPI int) (a addresses, err error) {
 	if a.app, err = s.claims.listen(wantApp); err != nil {
 		return a, err
 	}
 	if a.counters, err = s.claims.listen(0); err != nil {
 		return a, err
 	}
-	for address, want := range map[*string]int{&a.inbound: inboundPort, &a.outbound: outboundPort, &a.debug: debugPort} {
+	wanted := map[*string]int{&a.api: wantAPI, &a.inbound: inboundPort, &a.outbound: outboundPort, &a.debug: debugPort}
+	for address, want := range wanted {
 		if *address, err = s.claims.take(want); err != nil {
 			return a, err
 		}
@@ -149,23 +165,26 @@ func (s *Stack) pickAddresses(wantApp int) (a addresses, err error) {
 // waits until the last one serves.
 func (s *Stack) bringUp(ctx context.Context, p programs) error {
 	set := readSet(s.layout.policies)
-	want := wantedAppPort(set)
-	a, err := s.pickAddresses(want)
+	a, err := s.pickFor(set)
 	// The app has copies of its own. Ours would keep its ports taking
 	// connections after its death.
 	defer a.close()
 	if err != nil {
 		return err
 	}
-	if got := a.app.Addr().(*net.TCPAddr).Port; set != nil && got != want {
-		s.note("port %d is taken, so the demo app is at %d; the policy set's upstream app is not the demo app", want, got)
-	}
 	if s.layout.ownSet() {
-		if set, err = s.writeOwnSet(a.app.Addr().String()); err != nil {
+		if set, err = s.writeOwnSet(a); err != nil {
 			return err
 		}
 	}
 	if err := s.startApp(a); err != nil {
+		return err
+	}
+	database, err := s.startDatabase(ctx, p.postgres)
+	if err != nil {
+		return err
+	}
+	if err := s.startControl(ctx, p.control, a.api, database); err != nil {
 		return err
 	}
 	if err := s.startSidecar(p.sidecar, a, credentialsOf(set)); err != nil {
@@ -174,10 +193,28 @@ func (s *Stack) bringUp(ctx context.Context, p programs) error {
 	if err := s.startEnvoy(ctx, p.envoy); err != nil {
 		return err
 	}
-	if err := poll(ctx, s.died, serving(a.debug, a.inbound, a.outbound)); err != nil {
+	if err := poll(ctx, s.died, serving(a.debug, awaitedKeys(set, a.api), a.inbound, a.outbound)); err != nil {
 		return s.notReady(err)
 	}
 	return s.announce(a)
+}
+
+// pickFor picks the addresses that a set expects where they are free, and says
+// where they are not.
+func (s *Stack) pickFor(set *config.PolicySet) (addresses, error) {
+	wantApp := wantedAppPort(set)
+	wantAPI, expected := wantedAPIPort(set)
+	a, err := s.pickAddresses(wantApp, wantAPI)
+	if err != nil {
+		return a, err
+	}
+	if got := a.app.Addr().(*net.TCPAddr).Port; set != nil && got != wantApp {
+		s.note("port %d is taken, so the demo app is at %d; the policy set's upstream app is not the demo app", wantApp, got)
+	}
+	if !strings.HasSuffix(a.api, fmt.Sprintf(":%d", wantAPI)) && expected {
+		s.note("port %d is taken, so control is at %s; the policy set does not know its keys there", wantAPI, a.api)
+	}
+	return a, nil
 }
 
 // wantedAppPort is the port at which a set expects the app on this machine.
@@ -192,10 +229,10 @@ func wantedAppPort(set *config.PolicySet) int {
 	return app.Port
 }
 
-func (s *Stack) writeOwnSet(app string) (*config.PolicySet, error) {
+func (s *Stack) writeOwnSet(a addresses) (*config.PolicySet, error) {
 	err := writeSet(setValues{
 		Data: s.layout.data, Policies: s.layout.policies, SidecarFile: s.layout.sidecarFile(),
-		JWKS: s.layout.path("keys", jwksFile), App: "http://" + app,
+		JWKS: s.layout.path("keys", jwksFile), ControlKeys: keySetURL(a.api), App: "http://" + a.app.Addr().String(),
 	})
 	return readSet(s.layout.policies), err
 }
@@ -245,7 +282,7 @@ func (s *Stack) startEnvoy(ctx context.Context, path string) error {
 }
 
 // run starts a child and a goroutine that sees it end. An empty environment
-// stays empty: Envoy and the app get none of our secrets.
+// stays empty: no child gets secrets that are not for it.
 func (s *Stack) run(p program) error {
 	p.log = s.layout.log(p.name)
 	if p.env == nil {
@@ -260,22 +297,22 @@ func (s *Stack) run(p program) error {
 	s.mu.Unlock()
 	s.watchers.Go(func() {
 		<-c.done
-		s.buried(c)
+		s.buried(c.name, c.obituary())
 	})
 	return nil
 }
 
 // buried reports a child that ended by itself.
-func (s *Stack) buried(c *child) {
+func (s *Stack) buried(name, obituary string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.stopping {
-		s.dead = append(s.dead, c.name)
-		s.note("%s", c.obituary())
+		s.dead = append(s.dead, name)
+		s.note("%s", obituary)
 		if len(s.dead) == 1 {
 			close(s.died)
 		}
-		if len(s.dead) == childCount {
+		if len(s.dead) == s.whole {
 			close(s.ended)
 		}
 	}
@@ -292,21 +329,29 @@ func (s *Stack) notReady(err error) error {
 	case errors.Is(err, errRefused):
 		return fmt.Errorf("%w\nMend it and check it with: gatehouse check-config %s", err, s.layout.policies)
 	}
-	lines := append(tail(s.layout.log("sidecar")), tail(s.layout.log("envoy"))...)
-	return fmt.Errorf("%w; the sidecar's and Envoy's last words:\n%s", err, strings.Join(lines, "\n"))
+	var lines []string
+	for _, name := range []string{"control", "sidecar", "envoy"} {
+		lines = append(lines, tail(s.layout.log(name))...)
+	}
+	return fmt.Errorf("%w; the last words of control, the sidecar and Envoy:\n%s", err, strings.Join(lines, "\n"))
 }
 
 func (s *Stack) announce(a addresses) error {
 	s.ready = Ready{
+		API:     "http://" + a.api,
 		Inbound: "http://" + a.inbound, Outbound: "http://" + a.outbound, Metrics: "http://" + a.debug + "/metrics",
 		Data: s.layout.data, Policies: s.layout.policies,
 		App: "http://" + a.app.Addr().String(), AppCounters: "http://" + a.counters.Addr().String(),
 	}
-	pids := map[string]*int{"app": &s.ready.PIDs.App, "sidecar": &s.ready.PIDs.Sidecar, "envoy": &s.ready.PIDs.Envoy}
+	p := &s.ready.PIDs
+	pids := map[string]*int{"app": &p.App, "control": &p.Control, "sidecar": &p.Sidecar, "envoy": &p.Envoy}
 	for _, c := range s.children {
 		*pids[c.name] = c.pid()
 	}
-	s.ready.PIDs.Gatehouse = os.Getpid()
+	if s.database != nil {
+		p.Postgres = s.database.PID()
+	}
+	p.Gatehouse = os.Getpid()
 	if s.opts.ReadyFile == "" {
 		return nil
 	}
@@ -341,17 +386,20 @@ func (s *Stack) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the children, last started first, and returns when they have
-// ended. A second call returns the first one's result.
+// Stop ends the children, last started first and Postgres last, and returns
+// when they have ended. A second call returns the first one's result.
 func (s *Stack) Stop() error { return s.stop() }
 
 func (s *Stack) stopAll() error {
 	s.mu.Lock()
 	s.stopping = true
-	children := s.children
+	children, database := s.children, s.database
 	s.mu.Unlock()
 	for i := len(children) - 1; i >= 0; i-- {
 		children[i].stop(stopTimeout)
+	}
+	if database != nil {
+		database.Stop()
 	}
 	s.watchers.Wait()
 	s.spawner.close()

@@ -27,7 +27,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 		{"no sidecar", Options{Sidecar: "/nowhere/sidecar", Envoy: program, Data: data}, "starting sidecar"},
 	}
 	for _, tt := range tests {
-		s, err := Start(t.Context(), tt.o)
+		s, err := Start(t.Context(), withControl(t, tt.o))
 		wantError(t, err, tt.want)
 		if s != nil {
 			t.Errorf("%s: a stack came with the error", tt.name)
@@ -46,7 +46,7 @@ func TestStartIsCanceled(t *testing.T) {
 	noError(t, os.WriteFile(sleeper, []byte("#!/bin/sh\nexec sleep 600\n"), 0o755))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := Start(ctx, Options{Sidecar: sleeper, Envoy: sleeper, Data: filepath.Join(dir, "data")})
+	_, err := Start(ctx, withControl(t, Options{Sidecar: sleeper, Envoy: sleeper, Data: filepath.Join(dir, "data")}))
 	wantError(t, err, "did not come up", "canceled")
 }
 
@@ -55,9 +55,28 @@ func TestChildThatDiesBeforeReadyEndsTheStart(t *testing.T) {
 	dir, out := publicDir(t), &buffer{}
 	broken := filepath.Join(dir, "broken")
 	noError(t, os.WriteFile(broken, []byte("#!/bin/sh\necho the reason; exit 7\n"), 0o755))
-	_, err := Start(t.Context(), Options{Sidecar: broken, Envoy: broken, Data: filepath.Join(dir, "data"), Out: out})
-	wantError(t, err, "a child ended before all was ready: sidecar")
-	if got := out.String(); !strings.Contains(got, "sidecar ended by itself: exit status 7") || !strings.Contains(got, "| the reason") {
-		t.Errorf("the child is not named:\n%s", got)
+	for _, name := range []string{"sidecar", "control"} {
+		o := withControl(t, Options{Sidecar: broken, Envoy: broken, Data: filepath.Join(dir, name), Out: out})
+		if name == "control" {
+			o.Control = broken
+		}
+		_, err := Start(t.Context(), o)
+		wantError(t, err, "a child ended before all was ready: "+name)
+		if got := out.String(); !strings.Contains(got, name+" ended by itself: exit status 7") || !strings.Contains(got, "| the reason") {
+			t.Errorf("the child is not named:\n%s", got)
+		}
 	}
+}
+
+// Postgres is no child of the spawner's, and ends with a failed start too.
+func TestPostgresThatCantStartEndsTheStart(t *testing.T) {
+	t.Parallel()
+	dir := publicDir(t)
+	program := touch(t, filepath.Join(dir, "program"), 0o755)
+	data := filepath.Join(dir, "data")
+	touch(t, filepath.Join(data, "postgres"), 0o644)
+	o := withControl(t, Options{Sidecar: program, Envoy: program, Data: data})
+	o.Postgres = ""
+	_, err := Start(t.Context(), o)
+	wantError(t, err, "did not come up", "PostgreSQL", "not a directory")
 }

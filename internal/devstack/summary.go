@@ -3,7 +3,6 @@ package devstack
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,19 +15,27 @@ func (s *Stack) Summary() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
+		{"API", r.API + "  (admin/admin123, operator/..., developer/developer123, observer/...)"},
 		{"Inbound", r.Inbound + "  -> app"},
 		{"Outbound", r.Outbound + "  -> tools, open"},
 		{"App", r.App + "  (counts: " + r.AppCounters + "/count)"},
 		{"Metrics", r.Metrics + "  (also /status)"},
 		{"Policies", r.Policies},
-		{"Data", r.Data + "  (decisions: state/decisions.jsonl)"},
-		{"Logs", filepath.Join(r.Data, "logs")},
+		{"Data", r.Data + "  (logs: logs/*.log, decisions: state/decisions.jsonl)"},
 		{"Tokens", token + " --role developer"},
 	} {
 		fmt.Fprintf(w, "%s\t%s\n", line[0], line[1])
 	}
 	_ = w.Flush() // a strings.Builder takes everything
-	fmt.Fprintf(&b, "\nTry:  curl -i -H \"authorization: Bearer $(%s)\" %s/tasks\n", token, r.Inbound)
+	fmt.Fprintf(&b, "\nTry:     curl -i -H \"authorization: Bearer $(%s)\" %s/tasks\n", token, r.Inbound)
+	fmt.Fprintf(&b, "Log in:  token=$(%s | sed -nE 's/.*\"access_token\": ?\"([^\"]+)\".*/\\1/p')\n", r.loginLine("developer"))
+	fmt.Fprintf(&b, "         curl -i -H \"authorization: Bearer $token\" %s/tasks\n", r.Inbound)
 	fmt.Fprintf(&b, "Ready in %s. For trying things out, not for production. Ctrl-C ends it.\n", s.took.Round(time.Millisecond))
 	return b.String()
+}
+
+// loginLine is a command that logs one of the dev users in, and prints what
+// control answers.
+func (r Ready) loginLine(user string) string {
+	return fmt.Sprintf(`curl -s %s/api/v1/auth/login -H 'content-type: application/json' -d '{"username": "%s", "password": "%[2]s123"}'`, r.API, user)
 }

@@ -9,23 +9,24 @@ import (
 )
 
 // The uids, and gids, of the children when we are root. They are nobody's by
-// convention, and not the system's own nobody.
+// convention, and not the system's own nobody. Postgres has one of its own, too.
 const (
-	envoyUID = 65531
-	appUID   = 65532
+	controlUID = 65530
+	envoyUID   = 65531
+	appUID     = 65532
 )
 
 // ownUID stands for "the uid of this process".
 const ownUID = -1
 
 // uids says which child runs under which uid.
-type uids struct{ envoy, app int }
+type uids struct{ control, envoy, app int }
 
 func pickUIDs() uids {
 	if os.Geteuid() != 0 {
-		return uids{envoy: ownUID, app: ownUID}
+		return uids{control: ownUID, envoy: ownUID, app: ownUID}
 	}
-	return uids{envoy: envoyUID, app: appUID}
+	return uids{control: controlUID, envoy: envoyUID, app: appUID}
 }
 
 // passable says which folder on the way down to dir keeps a uid without
