@@ -80,7 +80,7 @@ lint: ## gofmt, go vet, staticcheck, go fix
 	@bad=$$(gofmt -l $$(go list -f '{{.Dir}}' ./...)); [ -z "$$bad" ] || { echo "not formatted; run: make fmt"; echo "$$bad"; exit 1; } >&2
 	@go vet ./...
 	@$(STATICCHECK) ./...
-	@bad=$$(go fix -diff ./...); [ -z "$$bad" ] || { echo "$$bad"; echo "old ways; run: go fix ./..."; exit 1; } >&2
+	@bad=$$(go fix -diff ./... || true); [ -z "$$bad" ] || { echo "$$bad"; echo "old ways; run: go fix ./..."; exit 1; } >&2
 
 arch: ## rules on imports, source and documents
 	@go test -count=1 ./internal/arch

@@ -127,8 +127,8 @@ func TestRecordsKeepNoMessage(t *testing.T) {
 // textsOf are the string fields of a struct and of the structs in it.
 func textsOf(v reflect.Value) []reflect.Value {
 	var out []reflect.Value
-	for i := range v.NumField() {
-		switch f := v.Field(i); {
+	for _, field := range v.Fields() {
+		switch f := field; {
 		case f.Kind() == reflect.String:
 			out = append(out, f)
 		case f.Type() == reflect.TypeFor[request.Principal]():
