@@ -10,6 +10,7 @@ import (
 	apiv1 "gatehouse/api/v1"
 	"gatehouse/control/httpapi/spec"
 	"gatehouse/internal/apierr"
+	"gatehouse/internal/config"
 	"gatehouse/internal/ratelimit"
 	"gatehouse/policies"
 )
@@ -54,8 +55,13 @@ func shippedPolicy(ctx context.Context) (*policies.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return policies.Compile(ctx, src, policies.Options{Entry: "data.gatehouse.authz"})
+	return policies.Compile(ctx, src, policies.Options{Entry: config.ShippedEntry, Timeout: policyTimeout})
 }
+
+// policyTimeout bounds one decision of the shipped policy, which takes
+// microseconds: only a machine that stands still needs more than the inline
+// default, and nobody waits behind this call as they do behind Envoy's.
+const policyTimeout = 2 * time.Second
 
 // mount registers the generated routes. What they refuse themselves was let
 // pass by inspect, and what fails in a handler is rendered like all else.
