@@ -162,7 +162,7 @@ func TestUnreachableProgramIsExecuted(t *testing.T) {
 	dir := t.TempDir()
 	noError(t, os.Chmod(dir, 0o700))
 	hidden := filepath.Join(dir, "id")
-	noError(t, os.WriteFile(hidden, text, 0o755))
+	writeProgram(t, hidden, string(text))
 	s := newSpawner()
 	defer s.close()
 	log := filepath.Join(dir, "log")

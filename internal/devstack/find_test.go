@@ -1,7 +1,6 @@
 package devstack
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -33,7 +32,7 @@ func TestFindPostgres(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	program := touch(t, filepath.Join(dir, "postgres"), 0o755)
-	noError(t, os.WriteFile(program, []byte("#!/bin/sh\necho 'postgres (PostgreSQL) 16.1'\n"), 0o755))
+	writeProgram(t, program, "#!/bin/sh\necho 'postgres (PostgreSQL) 16.1'\n")
 	touch(t, filepath.Join(dir, "initdb"), 0o755)
 	if got, err := findPostgres(dir); err != nil || got != dir {
 		t.Errorf("got %s, %v, want %s", got, err, dir)

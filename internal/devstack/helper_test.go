@@ -82,3 +82,13 @@ func touch(t *testing.T, path string, mode os.FileMode) string {
 	noError(t, os.Chmod(path, mode))
 	return path
 }
+
+// writeProgram writes a file that is to be executed. No child may be started
+// meanwhile: it would hold the file open for writing, and Linux refuses to
+// execute what is.
+func writeProgram(t *testing.T, path, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	noError(t, os.WriteFile(path, []byte(text), 0o755))
+}

@@ -2,7 +2,6 @@ package devstack
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -43,7 +42,7 @@ func TestStartIsCanceled(t *testing.T) {
 	t.Parallel()
 	dir := publicDir(t)
 	sleeper := filepath.Join(dir, "sleeper")
-	noError(t, os.WriteFile(sleeper, []byte("#!/bin/sh\nexec sleep 600\n"), 0o755))
+	writeProgram(t, sleeper, "#!/bin/sh\nexec sleep 600\n")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := Start(ctx, withControl(t, Options{Sidecar: sleeper, Envoy: sleeper, Data: filepath.Join(dir, "data")}))
@@ -54,7 +53,7 @@ func TestChildThatDiesBeforeReadyEndsTheStart(t *testing.T) {
 	t.Parallel()
 	dir, out := publicDir(t), &buffer{}
 	broken := filepath.Join(dir, "broken")
-	noError(t, os.WriteFile(broken, []byte("#!/bin/sh\necho the reason; exit 7\n"), 0o755))
+	writeProgram(t, broken, "#!/bin/sh\necho the reason; exit 7\n")
 	for _, name := range []string{"sidecar", "control"} {
 		o := withControl(t, Options{Sidecar: broken, Envoy: broken, Data: filepath.Join(dir, name), Out: out})
 		if name == "control" {

@@ -3,6 +3,7 @@ package pgserver
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -10,9 +11,19 @@ import (
 func programs(t *testing.T, says string) string {
 	t.Helper()
 	dir := t.TempDir()
-	noError(t, os.WriteFile(filepath.Join(dir, "postgres"), []byte("#!/bin/sh\necho '"+says+"'\n"), 0o755))
-	noError(t, os.WriteFile(filepath.Join(dir, "initdb"), nil, 0o755))
+	writeProgram(t, filepath.Join(dir, "postgres"), "#!/bin/sh\necho '"+says+"'\n")
+	writeProgram(t, filepath.Join(dir, "initdb"), "")
 	return dir
+}
+
+// writeProgram writes a file that is to be executed. No child may be started
+// meanwhile: it would hold the file open for writing, and Linux refuses to
+// execute what is.
+func writeProgram(t *testing.T, path, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	noError(t, os.WriteFile(path, []byte(text), 0o755))
 }
 
 func TestFindNamed(t *testing.T) {
