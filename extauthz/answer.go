@@ -1,6 +1,8 @@
 package extauthz
 
 import (
+	"slices"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -14,9 +16,9 @@ type answer struct {
 	allowed bool
 
 	// Of an allowed request.
-	set         []policies.Header // request headers; each replaces what is there
-	remove      []string          // request headers, after set
-	response    []policies.Header // response headers
+	set         []field  // request headers
+	remove      []string // request headers, after set
+	response    []field  // response headers
 	setQuery    []policies.Header
 	removeQuery []string
 
@@ -27,7 +29,57 @@ type answer struct {
 	metadata []byte // a google.protobuf.Struct
 }
 
-// Fields of CheckResponse and of what it holds, and an enumeration's value.
+// field is a header of an answer. It replaces what is there, or stands beside it.
+type field struct {
+	policies.Header
+	beside bool
+}
+
+// setAll adds a policy's request headers. Envoy replaces before it appends: of a
+// name's values the first replaces the client's, and the others stand beside it.
+func (a *answer) setAll(list []policies.Header) {
+	for i, h := range list {
+		a.set = append(a.set, field{h, has(list[:i], h.Name)})
+	}
+}
+
+// respondAll adds a policy's headers to the upstream's answer, where Envoy
+// appends before it replaces: only a single value can replace, several stand
+// beside the upstream's.
+func (a *answer) respondAll(list []policies.Header) {
+	for i, h := range list {
+		a.response = append(a.response, field{h, has(list[:i], h.Name) || has(list[i+1:], h.Name)})
+	}
+}
+
+// denyWith adds headers to our own answer, in which Envoy keeps all values.
+func (a *answer) denyWith(list []policies.Header) {
+	for _, h := range list {
+		a.response = append(a.response, field{Header: h})
+	}
+}
+
+func has(list []policies.Header, name string) bool {
+	return slices.ContainsFunc(list, func(h policies.Header) bool { return h.Name == name })
+}
+
+// setHeader sets a request header of ours, which no policy replaces or adds to;
+// an empty value sets none.
+func (a *answer) setHeader(name, value string) {
+	if value != "" {
+		a.set = only(a.set, name, value)
+	}
+}
+
+// respond sets a response header of ours.
+func (a *answer) respond(name, value string) { a.response = only(a.response, name, value) }
+
+func only(fields []field, name, value string) []field {
+	fields = slices.DeleteFunc(fields, func(f field) bool { return f.Name == name })
+	return append(fields, field{Header: policies.Header{Name: name, Value: value}})
+}
+
+// Fields of CheckResponse and of what it holds.
 const (
 	respStatus, respDenied, respOK, respMetadata = 1, 2, 3, 4
 
@@ -35,8 +87,7 @@ const (
 
 	deniedStatus, deniedHeaders, deniedBody = 1, 2, 3
 
-	optionHeader, optionAction = 1, 3
-	overwriteOrAdd             = 2
+	optionHeader = 1
 )
 
 // message encodes the answer.
@@ -58,10 +109,13 @@ func (a *answer) sizeHint() int { return 128 + a.partSize() + len(a.metadata) }
 // partSize is an upper guess of the larger part, so that it is allocated once.
 func (a *answer) partSize() int {
 	n := 64 + len(a.body)
-	for _, list := range [][]policies.Header{a.set, a.response, a.setQuery} {
-		for _, h := range list {
-			n += len(h.Name) + len(h.Value) + 16
+	for _, list := range [][]field{a.set, a.response} {
+		for _, f := range list {
+			n += len(f.Name) + len(f.Value) + 16
 		}
+	}
+	for _, q := range a.setQuery {
+		n += len(q.Name) + len(q.Value) + 16
 	}
 	for _, list := range [][]string{a.remove, a.removeQuery} {
 		for _, s := range list {
@@ -102,16 +156,28 @@ func (a *answer) denied() []byte {
 	return appendString(b, deniedBody, a.body)
 }
 
-// appendOption appends a HeaderValueOption that replaces a header. Envoy reads
-// value in Check's replies; raw_value would give an empty header.
-func appendOption(b []byte, number protowire.Number, h policies.Header) []byte {
-	size := protowire.SizeBytes(len(h.Name)) + protowire.SizeBytes(len(h.Value)) + 2
+// What a HeaderValueOption says about what is there, in wire form. Envoy 1.40
+// does not tell the append_action APPEND_IF_EXISTS_OR_ADD, which is 0, from none,
+// and replaces: what appends is the older member append, a BoolValue.
+const (
+	replaces    = "\x18\x02"         // append_action: OVERWRITE_IF_EXISTS_OR_ADD
+	standBeside = "\x12\x02\x08\x01" // append: {value: true}
+)
+
+// appendOption appends a HeaderValueOption. Envoy reads value in Check's replies;
+// raw_value would give an empty header.
+func appendOption(b []byte, number protowire.Number, f field) []byte {
+	mode := replaces
+	if f.beside {
+		mode = standBeside
+	}
+	size := protowire.SizeBytes(len(f.Name)) + protowire.SizeBytes(len(f.Value)) + 2
 	b = protowire.AppendTag(b, number, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(1+protowire.SizeBytes(size)+2))
+	b = protowire.AppendVarint(b, uint64(1+protowire.SizeBytes(size)+len(mode)))
 	b = protowire.AppendTag(b, optionHeader, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(size))
-	b = appendString(appendString(b, 1, h.Name), 2, h.Value)
-	return appendVarint(b, optionAction, overwriteOrAdd)
+	b = appendString(appendString(b, 1, f.Name), 2, f.Value)
+	return append(b, mode...)
 }
 
 func pair(h policies.Header) []byte { return appendString(appendString(nil, 1, h.Name), 2, h.Value) }

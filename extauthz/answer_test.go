@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"gatehouse/extauthz"
@@ -197,5 +198,81 @@ authz := {
 	denied := h.check(h.ask("watched", "GET", "/watched", auth...))
 	if _, found := headerOf(denied.GetOkResponse().GetHeaders(), "x-tier"); found || status(denied) != 200 {
 		t.Errorf("a denial's headers went upstream: %d", status(denied))
+	}
+}
+
+// Each place has its own way to take several values; what is ours is only ours.
+func TestSeveralValuesOfAPolicysHeader(t *testing.T) {
+	t.Parallel()
+	h := newHarnessWith(t, `package gatehouse
+
+authz := {
+	"allowed": input.route == "tasks",
+	"rule_id": "test",
+	"headers": {"x-many": ["a", "b"], "x-gatehouse-subject": ["root", "admin"], "x-gatehouse-decision-id": "mine"},
+	"response_headers_to_add": {"set-cookie": ["c", "d"], "x-one": "e", "x-gatehouse-decision-id": ["f", "g"]},
+}
+`)
+	auth := []string{"authorization", "Bearer " + h.issuer.Token("developer", "org1")}
+	resp := h.check(h.ask("tasks", "GET", "/p/1", auth...))
+	ok, id := resp.GetOkResponse(), resp.GetDynamicMetadata().GetFields()["decision_id"].GetStringValue()
+	denied := h.check(h.ask("few", "GET", "/few", auth...))
+	deniedID := denied.GetDynamicMetadata().GetFields()["decision_id"].GetStringValue()
+	for name, c := range map[string]struct {
+		list []*corev3.HeaderValueOption
+		want []string
+	}{
+		"x-many upstream":                       {ok.GetHeaders(), []string{"a", "+b"}},
+		"x-gatehouse-subject upstream":          {ok.GetHeaders(), []string{"agent-7"}},
+		"x-gatehouse-decision-id upstream":      {ok.GetHeaders(), []string{id}},
+		"set-cookie to the client":              {ok.GetResponseHeadersToAdd(), []string{"+c", "+d"}},
+		"x-one to the client":                   {ok.GetResponseHeadersToAdd(), []string{"e"}},
+		"x-gatehouse-decision-id to the client": {ok.GetResponseHeadersToAdd(), []string{id}},
+		" without a name upstream":              {ok.GetHeaders(), nil},
+		" without a name to the client":         {ok.GetResponseHeadersToAdd(), nil},
+		"x-many of a denial":                    {denied.GetDeniedResponse().GetHeaders(), []string{"a", "b"}},
+		"x-gatehouse-decision-id of a denial":   {denied.GetDeniedResponse().GetHeaders(), []string{deniedID}},
+	} {
+		header, _, _ := strings.Cut(name, " ")
+		if got := mutations(c.list, header); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// mutations are a header's values, with a plus before those that stand beside
+// what is there.
+func mutations(list []*corev3.HeaderValueOption, name string) []string {
+	var out []string
+	for _, o := range list {
+		plus := ""
+		//lint:ignore SA1019 the newer member does not append in Envoy 1.40
+		if o.GetAppend().GetValue() {
+			plus = "+"
+		}
+		if o.GetHeader().GetKey() == name {
+			out = append(out, plus+o.GetHeader().GetValue())
+		}
+	}
+	return out
+}
+
+// upstream_path is what the upstream gets: without the base and the token.
+func TestPolicySeesTheUpstreamsPath(t *testing.T) {
+	t.Parallel()
+	h := newHarnessWith(t, "package gatehouse\n\nauthz := {\"allowed\": false, \"rule_id\": input.upstream_path}\n")
+	token := h.issuer.Token("developer", "org1")
+	for _, c := range [][3]string{
+		{"work", "/work", "/"}, {"work", "/work?a=1", "/?a=1"}, {"work", "/work/", "/"}, {"work", "/work/work/1", "/work/1"},
+		{"work", "/work/1?a=1&key=k&b", "/1?a=1&b"}, {"tasks", "/p/1?key=" + token, "/p/1"}, {"tools", "/tools?key=" + token, "/"},
+	} {
+		h.check(h.ask(c[0], "GET", c[1], "authorization", "k"))
+		if e := h.event(); e.Rule != c[2] {
+			t.Errorf("%s: upstream_path is %s, want %s", c[1], e.Rule, c[2])
+		}
+	}
+	h.check(h.ask("work", "GET", "/work/1?a=1;b=2"))
+	if e := h.event(); e.Refusal == nil || e.Refusal.Class != extauthz.ClassPolicy || e.Refusal.Code() != "validation.malformed" {
+		t.Errorf("a query that can't be taken apart: %+v", e.Refusal)
 	}
 }

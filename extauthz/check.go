@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -72,6 +73,7 @@ func (s *Server) Check(ctx context.Context, message rawgrpc.Message) (resp *rawg
 // decide takes the steps.
 func (s *Server) decide(ctx context.Context, c *check) *answer {
 	if r := s.locate(c); r != nil {
+		c.Route = strings.Clone(c.Route) // in metrics it outlives the message
 		return c.refuse(r)
 	}
 	if r := c.hygiene(); r != nil {
@@ -151,7 +153,7 @@ func (s *Server) locate(c *check) *Refusal {
 	if !c.in.RawHeaders {
 		return unavailable("headers_not_raw", "Envoy must send raw headers (encode_raw_headers)")
 	}
-	c.snap, c.route = snap, route
+	c.snap, c.route, c.Route = snap, route, route.Name
 	c.observing = route.Mode == config.Observe
 	c.Listener, c.Mode = route.Match.Listener, route.Mode
 	return nil

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"google.golang.org/protobuf/proto"
 
@@ -62,6 +63,45 @@ func TestCheckLocates(t *testing.T) {
 		resp := h.check(r)
 		if status(resp) != 503 || nohold(resp) || !strings.Contains(resp.GetDeniedResponse().GetBody(), "policy.unavailable") {
 			t.Errorf("%s: %d, nohold %v", name, status(resp), nohold(resp))
+		}
+	}
+	// Nobody is asked about an exempt route: whoever asks has other routes.
+	if resp := h.check(h.ask("health", "GET", "/healthz")); status(resp) != 503 || nohold(resp) {
+		t.Errorf("an exempt route with its own shape: %d, nohold %v", status(resp), nohold(resp))
+	}
+}
+
+// An event's route becomes a label that stays: it must not be cut from the
+// message, which with its body would stay, too.
+func TestEventsRouteIsTheSets(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.check(h.ask("status", "GET", "/status"))
+	routes := h.table.Current().Set.Routes
+	i := slices.IndexFunc(routes, func(r config.Route) bool { return r.Name == "status" })
+	if got := h.event().Route; got != "status" || unsafe.StringData(got) != unsafe.StringData(routes[i].Name) {
+		t.Errorf("%q is a string of its own", got)
+	}
+}
+
+// Hygiene looks at every part of the request, under observe too.
+func TestCheckRefusesWhatIsMalformed(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	for rule, spoil := range map[string]func(*authv3.AttributeContext_HttpRequest){
+		"method_malformed":   func(r *authv3.AttributeContext_HttpRequest) { r.Method = "Get" },
+		"path_not_canonical": func(r *authv3.AttributeContext_HttpRequest) { r.Path = "/watched//1" },
+		"query_malformed":    func(r *authv3.AttributeContext_HttpRequest) { r.Path = "/watched?a=%" },
+		"host_malformed":     func(r *authv3.AttributeContext_HttpRequest) { r.Host = "root@app.test" },
+		"header_duplicate": func(r *authv3.AttributeContext_HttpRequest) {
+			r.HeaderMap.Headers = append(r.HeaderMap.Headers, r.HeaderMap.Headers...)
+		},
+	} {
+		req := h.ask("watched", "GET", "/watched")
+		spoil(req.Attributes.Request.Http)
+		resp := h.check(req)
+		if e := h.event(); status(resp) != 400 || nohold(resp) || e.Refusal == nil || e.Refusal.Rule != rule {
+			t.Errorf("%s: %d by %+v", rule, status(resp), e.Refusal)
 		}
 	}
 }

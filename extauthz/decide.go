@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"gatehouse/internal/apierr"
-	"gatehouse/internal/ratelimit"
 	"gatehouse/policies"
 )
 
@@ -30,7 +29,7 @@ func (c *check) permit() *Refusal {
 	return &Refusal{
 		Class: ClassMethod, Rule: "method_not_listed", Reason: "the route does not list the method",
 		err:     apierr.New(apierr.ValidationMethodNotAllowed, apierr.Options{}),
-		headers: []ratelimit.Header{{Name: "allow", Value: allowed(p.ByMethod)}},
+		headers: []policies.Header{{Name: "allow", Value: allowed(p.ByMethod)}},
 	}
 }
 
@@ -54,13 +53,12 @@ func (c *check) policyDecides(ctx context.Context) *Refusal {
 	if d.Allowed {
 		return nil
 	}
-	r := &Refusal{Class: ClassPolicy, Rule: d.RuleID, Reason: d.Reason, Cause: d.Cause, explains: true, body: d.Body}
+	r := &Refusal{
+		Class: ClassPolicy, Rule: d.RuleID, Reason: d.Reason, Cause: d.Cause, explains: true, body: d.Body, headers: d.Headers,
+	}
 	code, hygiene := denialCode(d.Class)
 	r.hygiene = hygiene
 	r.err = apierr.New(code, apierr.Options{Status: d.HTTPStatus, Cause: d.Cause})
-	for _, h := range d.Headers {
-		r.headers = append(r.headers, ratelimit.Header{Name: h.Name, Value: h.Value})
-	}
 	return r
 }
 

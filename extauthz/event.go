@@ -6,8 +6,8 @@ import (
 
 	"gatehouse/internal/apierr"
 	"gatehouse/internal/config"
-	"gatehouse/internal/ratelimit"
 	"gatehouse/internal/request"
+	"gatehouse/policies"
 )
 
 // Event is what became of one check. It holds no header value, token or body.
@@ -56,10 +56,10 @@ type Refusal struct {
 	Cause  error  // for the log only
 
 	err      *apierr.Error
-	headers  []ratelimit.Header // of the answer
-	body     string             // a policy's own answer instead of ours
-	hygiene  bool               // refused in observe, too
-	explains bool               // details carry the decision's id, and the reason where allowed
+	headers  []policies.Header // of the answer
+	body     string            // a policy's own answer instead of ours
+	hygiene  bool              // refused in observe, too
+	explains bool              // details carry the decision's id, and the reason where allowed
 }
 
 // Code is the error code that the caller sees.

@@ -6,9 +6,9 @@ import (
 
 	"gatehouse/internal/apierr"
 	"gatehouse/internal/config"
-	"gatehouse/internal/ratelimit"
 	"gatehouse/internal/request"
 	"gatehouse/internal/token"
+	"gatehouse/policies"
 )
 
 // identify finds the principal: the one token of ours, the workload where the
@@ -53,7 +53,7 @@ func (c *check) tokenRefusal(err error) *Refusal {
 	c.Token = string(code)
 	r := identityRefusal(code, "token_refused", "the token was refused", err)
 	if code != apierr.AuthUnavailable {
-		r.headers = []ratelimit.Header{{Name: "www-authenticate", Value: `Bearer error="invalid_token"`}}
+		r.headers = []policies.Header{{Name: "www-authenticate", Value: `Bearer error="invalid_token"`}}
 	}
 	return r
 }
@@ -82,7 +82,7 @@ func (s *Server) withoutToken(c *check) *Refusal {
 		return nil
 	}
 	r := identityRefusal(apierr.AuthMissingToken, "no_token", "the request carries no token", nil)
-	r.headers = []ratelimit.Header{{Name: "www-authenticate", Value: "Bearer"}}
+	r.headers = []policies.Header{{Name: "www-authenticate", Value: "Bearer"}}
 	return r
 }
 

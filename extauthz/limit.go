@@ -7,6 +7,7 @@ import (
 	"gatehouse/internal/config"
 	"gatehouse/internal/ratelimit"
 	"gatehouse/internal/request"
+	"gatehouse/policies"
 )
 
 // limit takes from all limits of the route or from none. It is the last step
@@ -26,13 +27,17 @@ func (s *Server) limit(c *check) *Refusal {
 	if c.limits.Allowed {
 		return nil
 	}
+	var headers []policies.Header
+	for _, h := range ratelimit.Headers(c.limits) {
+		headers = append(headers, policies.Header(h))
+	}
 	return &Refusal{
 		Class: ClassLimit, Rule: c.limits.Limit, Reason: "the rate limit " + c.limits.Limit + " is reached",
 		err: apierr.New(apierr.RateLimitExceeded, apierr.Options{Details: []apierr.Detail{
 			apierr.Text("limit", c.limits.Limit),
 			apierr.Number("retry_after_ms", c.limits.RetryAfter.Milliseconds()),
 		}}),
-		headers: ratelimit.Headers(c.limits),
+		headers: headers,
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"gatehouse/internal/apierr"
 	"gatehouse/internal/config"
 	"gatehouse/internal/ratelimit"
-	"gatehouse/policies"
 )
 
 const decisionHeader = "x-gatehouse-decision-id"
@@ -32,7 +31,7 @@ func (Secret) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
 // nohold for the guard, because the route is known and plain.
 func (s *Server) allow(c *check) *answer {
 	c.Allowed = true
-	a := &answer{allowed: true, set: make([]policies.Header, 0, 6), response: make([]policies.Header, 0, 7)}
+	a := &answer{allowed: true, set: make([]field, 0, 6), response: make([]field, 0, 7)}
 	c.removeTokens(a)
 	c.policyMutations(a)
 	if c.route.Match.Listener == config.Inbound {
@@ -42,7 +41,9 @@ func (s *Server) allow(c *check) *answer {
 	}
 	a.keepWhatIsSet()
 	a.respond(decisionHeader, c.DecisionID)
-	a.rateHeaders(c.limits)
+	for _, h := range ratelimit.Headers(c.limits) {
+		a.respond(h.Name, h.Value)
+	}
 	a.metadata = c.metadata(true)
 	return a
 }
@@ -78,7 +79,7 @@ func (c *check) removeTokens(a *answer) {
 // after it sets, and setting has replaced the client's value already.
 func (a *answer) keepWhatIsSet() {
 	a.remove = slices.DeleteFunc(a.remove, func(name string) bool {
-		return slices.ContainsFunc(a.set, func(h policies.Header) bool { return strings.EqualFold(h.Name, name) })
+		return slices.ContainsFunc(a.set, func(f field) bool { return strings.EqualFold(f.Name, name) })
 	})
 }
 
@@ -87,8 +88,8 @@ func (c *check) policyMutations(a *answer) {
 	if !c.policy.Allowed {
 		return
 	}
-	a.set = append(a.set, c.policy.Headers...)
-	a.response = append(a.response, c.policy.ResponseHeaders...)
+	a.setAll(c.policy.Headers)
+	a.respondAll(c.policy.ResponseHeaders)
 	a.remove = append(a.remove, c.policy.RemoveHeaders...)
 	a.setQuery = c.policy.SetQuery
 	a.removeQuery = append(a.removeQuery, c.policy.RemoveQuery...)
@@ -104,37 +105,17 @@ func (c *check) identityHeaders(a *answer) {
 	a.setHeader(decisionHeader, c.DecisionID)
 }
 
-// setHeader sets a request header; an empty value sets none.
-func (a *answer) setHeader(name, value string) {
-	if value != "" {
-		a.set = append(a.set, policies.Header{Name: name, Value: value})
-	}
-}
-
-// respond adds a response header.
-func (a *answer) respond(name, value string) {
-	a.response = append(a.response, policies.Header{Name: name, Value: value})
-}
-
-func (a *answer) rateHeaders(r ratelimit.Result) {
-	for _, h := range ratelimit.Headers(r) {
-		a.respond(h.Name, h.Value)
-	}
-}
-
 // refuse answers the caller; the upstream is not reached.
 func (c *check) refuse(r *Refusal) *answer {
 	c.Refusal = r
 	a := &answer{status: r.err.HTTP(), body: r.body, metadata: c.metadata(false)}
+	a.denyWith(r.headers)
 	if r.body == "" {
 		contentType, body := c.explained(r).Render(c.in.Headers.first("accept"), c.RequestID)
 		a.respond("content-type", contentType)
 		a.body = string(body)
 	}
 	a.respond(decisionHeader, c.DecisionID)
-	for _, h := range r.headers {
-		a.respond(h.Name, h.Value)
-	}
 	return a
 }
 

@@ -132,17 +132,17 @@ func keyAtSemicolon(query string) bool {
 // All else stays as it is; a query that nothing is left of goes whole.
 func withoutMembers(target string, numbers []int) string {
 	path, query, _ := strings.Cut(target, "?")
-	b := make([]byte, 0, len(target))
-	b = append(b, path...)
-	separator, number := byte('?'), -1
+	var kept []string
+	number := -1
 	for member := range strings.SplitSeq(query, "&") {
-		number++
-		if !slices.Contains(numbers, number) {
-			b = append(append(b, separator), member...)
-			separator = '&'
+		if number++; !slices.Contains(numbers, number) {
+			kept = append(kept, member)
 		}
 	}
-	return strings.TrimSuffix(string(b), "?")
+	if query = strings.Join(kept, "&"); query == "" {
+		return path
+	}
+	return path + "?" + query
 }
 
 // oursOf lists the slots that hold a value of ours.
