@@ -31,6 +31,9 @@ func (a *App) restore(ctx context.Context) {
 	if saved == nil {
 		return
 	}
+	if saved.Lost != nil {
+		a.log.Error("part of what was saved is lost", "error", saved.Lost)
+	}
 	until := saved.ReplacedAt.Add(a.opts.Grace)
 	if saved.Previous != nil && time.Now().Before(until) {
 		if s, err := a.builder.Build(ctx, saved.Previous); err == nil {
