@@ -184,6 +184,26 @@ func TestSwitchWaitsForRoom(t *testing.T) {
 	}
 }
 
+// Revisions are bounded too: sets that change Rego alone retire no cluster.
+func TestSwitchBoundsRevisions(t *testing.T) {
+	t.Parallel()
+	s := NewSwitch(Grace)
+	switchTo(s, t0, revision("r0", "c"))
+	for i := range MaxRetired {
+		switchTo(s, t0, revision(fmt.Sprintf("r%d", i+1), "c"))
+	}
+	if len(s.revisions) != MaxRetired || len(s.retired) != 0 {
+		t.Fatalf("%d revisions and %d clusters are retired", len(s.revisions), len(s.retired))
+	}
+	if e := s.Push(t0.Add(time.Second), revision("late", "c")); e.Set != nil {
+		t.Fatal("a push beyond the bound must wait")
+	}
+	s.Tick(t0.Add(Grace))
+	if s.target == nil || s.target.Revision != "late" {
+		t.Fatal("it still waits when there is room")
+	}
+}
+
 // A revision that comes back before its time is over must not be dropped by
 // the timer of its first life.
 func TestSwitchRevisionReturns(t *testing.T) {
