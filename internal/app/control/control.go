@@ -165,7 +165,7 @@ func (a *App) Stop() {
 // Addr is the API's address, "" before Start.
 func (a *App) Addr() string { return a.server.Addr() }
 
-// Run starts a replica and stops it when ctx ends.
+// Run starts a replica and stops it when ctx ends or the API can't be served.
 func Run(ctx context.Context, o Options) error {
 	a, err := New(ctx, o)
 	if err != nil {
@@ -175,6 +175,15 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer a.Stop()
-	<-ctx.Done()
-	return nil
+	return a.wait(ctx)
+}
+
+// wait returns when there is nothing left to wait for; nil if ctx ended.
+func (a *App) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.server.Done():
+		return errors.New("the API stopped serving; the log says why")
+	}
 }

@@ -46,6 +46,7 @@ func TestFromEnvironmentSaysAllFaults(t *testing.T) {
 // replica is a running control and a way to call it.
 type replica struct {
 	t    *testing.T
+	app  *App
 	base string
 }
 
@@ -63,7 +64,7 @@ func start(t *testing.T, database string, more ...string) *replica {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Stop)
-	return &replica{t, "http://" + a.Addr()}
+	return &replica{t, a, "http://" + a.Addr()}
 }
 
 // call returns the status and the JSON body.
@@ -197,7 +198,7 @@ func TestDatabaseAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Stop)
-	r := &replica{t, "http://" + a.Addr()}
+	r := &replica{t, a, "http://" + a.Addr()}
 	if status, body, _ := r.login("admin", "admin123"); status != 503 || body["error_code"] != "auth.unavailable" {
 		t.Errorf("login: %d %v", status, body)
 	}
@@ -206,6 +207,18 @@ func TestDatabaseAway(t *testing.T) {
 	}
 	if status, _, _ := r.call("GET", "/readyz", "", nil); status != 503 {
 		t.Errorf("readyz: %d", status)
+	}
+}
+
+// A replica whose API is gone ends, so that it is started again.
+func TestEndsWithTheAPI(t *testing.T) {
+	t.Parallel()
+	r := start(t, pgtest.Empty(t))
+	if err := r.app.server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.app.wait(t.Context()); err == nil {
+		t.Error("the end passes for a wish")
 	}
 }
 

@@ -18,6 +18,8 @@ type loadState struct {
 	Revision string    `json:"revision"` // the newest accepted
 	Time     time.Time `json:"time"`     // of the last attempt
 	Error    string    `json:"error,omitempty"`
+
+	read string // what the folder held then: a revision, or why it can't be read
 }
 
 // restore serves what the last process served, before anything else: its
@@ -50,15 +52,37 @@ func (a *App) restore(ctx context.Context) {
 // in force, and says why.
 func (a *App) loadPolicies(ctx context.Context) {
 	files, err := snapshot.Read(a.opts.Policies, os.Geteuid())
+	a.take(ctx, files, err)
+}
+
+// lookAtPolicies reads the folder and takes it only if it holds something else
+// than the last time: what was refused then is not tried again and again.
+func (a *App) lookAtPolicies(ctx context.Context) {
+	files, err := snapshot.Read(a.opts.Policies, os.Geteuid())
+	if held(files, err) != a.load.Load().read {
+		a.take(ctx, files, err)
+	}
+}
+
+// held names what a reading found.
+func held(files snapshot.Files, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return snapshot.Revision(files)
+}
+
+func (a *App) take(ctx context.Context, files snapshot.Files, err error) {
+	found := held(files, err)
 	if err == nil {
 		err = a.push(ctx, files)
 	}
 	a.metrics.RevisionLoaded(err)
-	if err != nil && a.load.Load().Error != err.Error() {
+	if err != nil {
 		a.log.Error("the policy set is refused; the one before stays in force", "in_force", a.inForce(), "error", err)
 	}
 	a.note(func(s *loadState) {
-		s.Time, s.Error = time.Now(), ""
+		s.Time, s.Error, s.read = time.Now(), "", found
 		if err != nil {
 			s.Error = err.Error()
 		}

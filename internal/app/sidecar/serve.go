@@ -2,8 +2,7 @@ package sidecar
 
 import (
 	"context"
-	"errors"
-	"net"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
@@ -41,8 +40,8 @@ func (a *App) serve(run context.Context) {
 	accesslog.New(a.metrics, a.records).Register(g)
 	a.ads.Register(run, g)
 	a.wg.Go(func() {
-		if err := g.Serve(a.gate); err != nil && !errors.Is(err, net.ErrClosed) {
-			a.log.Error("gate: stopped serving", "error", err)
+		if err := g.Serve(a.gate); err != nil { // nil after drain
+			a.broken <- fmt.Errorf("gate: stopped serving: %w", err)
 		}
 	})
 	a.undo = append(a.undo, func() { drain(g) })

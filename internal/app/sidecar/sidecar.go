@@ -67,6 +67,7 @@ type App struct {
 	undo   []func()
 	wg     sync.WaitGroup
 	reload chan struct{}
+	broken chan error // of capacity 1: why the process can't go on
 	loadMu sync.Mutex // one writer of load at a time
 	load   atomic.Pointer[loadState]
 }
@@ -82,7 +83,7 @@ func New(o Options) (*App, error) {
 	if o.Policies, err = filepath.Abs(o.Policies); err != nil {
 		return nil, err
 	}
-	a := &App{opts: o, sidecar: sc, log: telemetry.NewLogger(o.Log, o.Level), reload: make(chan struct{}, 1), lookPeriod: lookPeriod}
+	a := &App{opts: o, sidecar: sc, log: telemetry.NewLogger(o.Log, o.Level), reload: make(chan struct{}, 1), broken: make(chan error, 1), lookPeriod: lookPeriod}
 	a.load.Store(&loadState{})
 	if err := prepareFolders(sc); err != nil {
 		return nil, err
@@ -231,7 +232,7 @@ func (a *App) Stop(context.Context) {
 }
 
 // Run starts a sidecar, reads the policy folder again for each value of
-// reload, and stops when ctx ends.
+// reload, and stops when ctx ends or the gate can't be served any more.
 func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -248,6 +249,8 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case err := <-a.broken:
+			return err // whoever started the process starts it again
 		case <-reload:
 			a.Reload()
 		}

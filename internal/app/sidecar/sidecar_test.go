@@ -59,9 +59,23 @@ func TestRefusedSetIsTriedAgain(t *testing.T) {
 	if a.inForce() != first {
 		t.Fatalf("%.8s is in force", a.inForce())
 	}
+	a.lookAtPolicies(t.Context())
+	if a.load.Load().Revision != first || a.Status().Loaded.Error == "" {
+		t.Error("a look at an unchanged folder tried the refused set again")
+	}
 	e.agreeToAll()
 	a.Reload()
 	a.waitInForce(t, second)
+}
+
+// A sidecar whose gate is gone ends, so that it is started again: it would
+// refuse everything for ever.
+func TestRunEndsWithTheGate(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	a := p.start()
+	check(t, a.gate.Close())
+	envoytest.Eventually(t, "the end is told", func() bool { return len(a.broken) == 1 })
 }
 
 // Only what Envoy took is saved: a set that it refuses at first start must not

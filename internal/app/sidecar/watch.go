@@ -110,8 +110,11 @@ func (a *App) follow(ctx context.Context, w *fsnotify.Watcher) {
 			a.log.Warn("watching files", "error", err)
 			changed()
 			continue
-		case <-a.reload:
 		case <-look.C:
+			a.refreshFiles(w)
+			a.lookAtPolicies(ctx)
+			continue
+		case <-a.reload:
 		case <-quiet:
 		case <-late:
 		}
@@ -144,12 +147,18 @@ func within(dir, path string) bool {
 }
 
 func (a *App) reloadAll(ctx context.Context, w *fsnotify.Watcher) {
+	a.refreshFiles(w)
+	a.loadPolicies(ctx)
+}
+
+// refreshFiles watches folders that are new, and reads key sets and
+// certificates, which are no part of a policy set.
+func (a *App) refreshFiles(w *fsnotify.Watcher) {
 	a.watchPolicies(w)
 	a.keys.Reload()
 	if err := a.loadSecrets(); err != nil {
 		a.log.Error("the certificates can't be read; those before stay in use", "error", err)
 	}
-	a.loadPolicies(ctx)
 }
 
 // loadSecrets hands the listeners' certificates to Envoy.
