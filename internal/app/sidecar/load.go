@@ -74,19 +74,17 @@ func held(files snapshot.Files, err error) string {
 
 func (a *App) take(ctx context.Context, files snapshot.Files, err error) {
 	found := held(files, err)
+	// Noted before the push: what Envoy says of the set may come at once, and
+	// is not to be wiped out.
+	a.note(func(s *loadState) { s.Time, s.Error, s.read = time.Now(), "", found })
 	if err == nil {
 		err = a.push(ctx, files)
 	}
-	a.metrics.RevisionLoaded(err)
 	if err != nil {
+		a.metrics.RevisionLoaded(err)
+		a.note(func(s *loadState) { s.Error = err.Error() })
 		a.log.Error("the policy set is refused; the one before stays in force", "in_force", a.inForce(), "error", err)
 	}
-	a.note(func(s *loadState) {
-		s.Time, s.Error, s.read = time.Now(), "", found
-		if err != nil {
-			s.Error = err.Error()
-		}
-	})
 }
 
 // push compiles a set and hands it to the switch, which makes Check know it
@@ -94,12 +92,14 @@ func (a *App) take(ctx context.Context, files snapshot.Files, err error) {
 func (a *App) push(ctx context.Context, files snapshot.Files) error {
 	revision := snapshot.Revision(files)
 	if a.load.Load().Revision == revision {
+		a.metrics.RevisionLoaded(nil)
 		return nil
 	}
 	s, err := a.builder.Build(ctx, files)
 	if err != nil {
 		return err
 	}
+	a.metrics.RevisionLoaded(nil)
 	a.note(func(l *loadState) { l.Revision = revision })
 	a.ads.Push(s.Resources, func() { a.know(s) })
 	return nil
