@@ -11,6 +11,7 @@ import (
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/revision"
 	"gatehouse/internal/snapshot"
 	"gatehouse/policies"
 )
@@ -46,7 +47,7 @@ type checker struct {
 	sidecarFile string
 
 	set    *config.PolicySet
-	files  snapshot.Files
+	files  revision.Files
 	tests  policies.Report
 	faults []error
 }
@@ -60,7 +61,7 @@ func (c *checker) found(err error) {
 // run makes every check that can be made and returns all findings.
 func (c *checker) run() error {
 	if info, err := os.Stat(c.dir); err != nil || !info.IsDir() {
-		return fmt.Errorf("%s is no folder; a policy set is one with %s and *.rego", c.dir, snapshot.ConfigFile)
+		return fmt.Errorf("%s is no folder; a policy set is one with %s and *.rego", c.dir, revision.ConfigFile)
 	}
 	c.checkConfig()
 	c.checkRego()
@@ -68,7 +69,7 @@ func (c *checker) run() error {
 	var err error
 	c.files, err = snapshot.Read(c.dir, os.Geteuid())
 	// A missing file has been said already.
-	if !errors.Is(err, snapshot.ErrNoConfig) {
+	if !errors.Is(err, revision.ErrNoConfig) {
 		c.found(err)
 	}
 	if len(c.faults) > 0 {
@@ -84,7 +85,7 @@ func (c *checker) checkConfig() {
 }
 
 func readSet(dir string) (*config.PolicySet, error) {
-	path := filepath.Join(dir, snapshot.ConfigFile)
+	path := filepath.Join(dir, revision.ConfigFile)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -158,7 +159,7 @@ func (c *checker) checkSidecar() {
 
 func (c *checker) summary() string {
 	return fmt.Sprintf("ok: %d routes, %d upstreams, %d issuers, %d limits, %d tests passed, revision %s",
-		len(c.set.Routes), len(c.set.Upstreams), len(c.set.Issuers), len(c.set.Limits), c.tests.Passed, snapshot.Revision(c.files))
+		len(c.set.Routes), len(c.set.Upstreams), len(c.set.Issuers), len(c.set.Limits), c.tests.Passed, revision.ID(c.files))
 }
 
 func newEnvoyConfig() *cobra.Command {

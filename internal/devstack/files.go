@@ -14,7 +14,7 @@ import (
 	"text/template"
 
 	"gatehouse/internal/config"
-	"gatehouse/internal/snapshot"
+	"gatehouse/internal/revision"
 	"gatehouse/policies"
 )
 
@@ -72,7 +72,7 @@ func writeSet(v setValues) error {
 			return err
 		}
 	}
-	return writeFile(filepath.Join(v.Policies, snapshot.ConfigFile), text, 0o644)
+	return writeFile(filepath.Join(v.Policies, revision.ConfigFile), text, 0o644)
 }
 
 // credential is one credential of the sidecar and where its value comes from.
@@ -118,7 +118,7 @@ func withCredentials(env []string, credentials []credential) []string {
 
 // readSet reads the configuration of a policy set, nil where it has faults.
 func readSet(dir string) *config.PolicySet {
-	path := filepath.Join(dir, snapshot.ConfigFile)
+	path := filepath.Join(dir, revision.ConfigFile)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil

@@ -10,6 +10,7 @@ import (
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/revision"
 	"gatehouse/internal/snapshot"
 	"gatehouse/policies"
 )
@@ -25,7 +26,7 @@ func ownStackSet(t *testing.T, envoyUID int) (set *config.PolicySet, sc *config.
 		JWKS: filepath.Join(data, "keys", jwksFile), App: "http://127.0.0.1:9123",
 		ControlKeys: keySetURL("127.0.0.1:8123"),
 	}))
-	text, err := os.ReadFile(filepath.Join(dir, snapshot.ConfigFile))
+	text, err := os.ReadFile(filepath.Join(dir, revision.ConfigFile))
 	noError(t, err)
 	set, err = config.ParseSet("gatehouse.yaml", text)
 	noError(t, err)
@@ -139,7 +140,7 @@ func TestReadSet(t *testing.T) {
 	if readSet(dir) != nil {
 		t.Error("a folder without configuration was read as a set")
 	}
-	noError(t, os.WriteFile(filepath.Join(dir, snapshot.ConfigFile), []byte("routes: 7\n"), 0o644))
+	noError(t, os.WriteFile(filepath.Join(dir, revision.ConfigFile), []byte("routes: 7\n"), 0o644))
 	if readSet(dir) != nil {
 		t.Error("a set with faults was read")
 	}

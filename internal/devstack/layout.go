@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"gatehouse/internal/snapshot"
+	"gatehouse/internal/revision"
 )
 
 // layout is a data folder, made and locked.
@@ -90,7 +90,7 @@ func (l *layout) usePolicies(dir string) (err error) {
 		return err
 	}
 	if info, err := os.Stat(l.policies); err != nil || !info.IsDir() {
-		return fmt.Errorf("--policies %s: is no folder; a policy set is one with %s and *.rego", l.policies, snapshot.ConfigFile)
+		return fmt.Errorf("--policies %s: is no folder; a policy set is one with %s and *.rego", l.policies, revision.ConfigFile)
 	}
 	_ = os.Remove(l.path("policies")) // this stack's own; one that has a set in it stays for the next time
 	return nil
@@ -138,6 +138,6 @@ func (l *layout) ownSet() bool {
 	if l.policies != l.path("policies") {
 		return false
 	}
-	_, err := os.Stat(filepath.Join(l.policies, snapshot.ConfigFile))
+	_, err := os.Stat(filepath.Join(l.policies, revision.ConfigFile))
 	return errors.Is(err, os.ErrNotExist)
 }

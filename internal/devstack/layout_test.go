@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"gatehouse/internal/snapshot"
+	"gatehouse/internal/revision"
 )
 
 var shared = uids{control: ownUID, envoy: ownUID, app: ownUID}
@@ -58,7 +58,7 @@ func TestKeyAndSetAreKept(t *testing.T) {
 	if !l.ownSet() {
 		t.Error("a new folder's set is not the stack's to write")
 	}
-	touch(t, filepath.Join(l.policies, snapshot.ConfigFile), 0o644)
+	touch(t, filepath.Join(l.policies, revision.ConfigFile), 0o644)
 	touch(t, l.socket(), 0o600)
 	noError(t, l.close())
 	l = open(t, data, "")
@@ -89,7 +89,7 @@ func TestOtherPolicySet(t *testing.T) {
 		t.Errorf("policies are %s, the stack's own %v; want %s as it is", l.policies, l.ownSet(), dir)
 	}
 	_, err := openLayout(t.TempDir(), filepath.Join(dir, "none"), shared)
-	wantError(t, err, "none", "is no folder", snapshot.ConfigFile)
+	wantError(t, err, "none", "is no folder", revision.ConfigFile)
 }
 
 func TestFolderThatChildrenCantPass(t *testing.T) {

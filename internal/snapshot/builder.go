@@ -9,6 +9,7 @@ import (
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/revision"
 	"gatehouse/internal/token"
 	"gatehouse/policies"
 )
@@ -17,29 +18,31 @@ import (
 // are shared by content between the revisions that have the same. It is safe
 // for concurrent use.
 type Builder struct {
-	sidecar     *config.Sidecar
-	keys        *token.Keys
-	revocations *token.Epoch
-	engines     pool[*policies.Engine]
-	verifiers   pool[*token.Verifier]
+	sidecar   *config.Sidecar
+	keys      *token.Keys
+	control   *token.Feed
+	engines   pool[*policies.Engine]
+	verifiers pool[*token.Verifier]
 }
 
-// NewBuilder makes a builder for a sidecar with the process's key sets.
-func NewBuilder(sc *config.Sidecar, keys *token.Keys, revocations *token.Epoch) *Builder {
-	return &Builder{sidecar: sc, keys: keys, revocations: revocations}
+// NewBuilder makes a builder for a sidecar with the process's key sets. control
+// is where the keys of issuers with jwks: control come from; nil at a sidecar
+// without control.
+func NewBuilder(sc *config.Sidecar, keys *token.Keys, control *token.Feed) *Builder {
+	return &Builder{sidecar: sc, keys: keys, control: control}
 }
 
 // Build compiles a set. The error says what is wrong with it: config.Faults,
 // policies.Faults, or what Envoy would not enforce.
-func (b *Builder) Build(ctx context.Context, files Files) (*Snapshot, error) {
-	set, err := config.ParseSet(ConfigFile, files[ConfigFile])
+func (b *Builder) Build(ctx context.Context, files revision.Files) (*Snapshot, error) {
+	set, err := config.ParseSet(revision.ConfigFile, files[revision.ConfigFile])
 	if err != nil {
 		return nil, err
 	}
 	if err := config.CheckPair(set, b.sidecar); err != nil {
 		return nil, err
 	}
-	s := &Snapshot{Revision: Revision(files), Set: set, Files: files, routes: routesOf(set)}
+	s := &Snapshot{Revision: revision.ID(files), Set: set, Files: files, routes: routesOf(set)}
 	if err := b.fill(ctx, s); err != nil {
 		s.close()
 		return nil, err
@@ -61,7 +64,7 @@ func (b *Builder) fill(ctx context.Context, s *Snapshot) error {
 		return err
 	}
 	s.Tokens, err = b.verifiers.acquire(jsonKey(s.Set.Issuers), release, func() (*token.Verifier, func(), error) {
-		v, err := token.NewVerifier(s.Set.Issuers, b.keys, token.Options{Revocations: b.revocations})
+		v, err := token.NewVerifier(s.Set.Issuers, b.keys, token.Options{Feeds: b.feeds(s.Set)})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -70,19 +73,30 @@ func (b *Builder) fill(ctx context.Context, s *Snapshot) error {
 	return err
 }
 
+// feeds are the key sources of the issuers whose keys control sends.
+func (b *Builder) feeds(set *config.PolicySet) map[string]*token.Feed {
+	out := map[string]*token.Feed{}
+	for _, is := range set.Issuers {
+		if is.JWKS.Control {
+			out[is.Name] = b.control
+		}
+	}
+	return out
+}
+
 func policyOptions(p config.Policy) policies.Options {
 	return policies.Options{Entry: p.Entry, Timeout: p.Timeout, ExposeToken: p.ExposeToken}
 }
 
 // policyKey is equal for sets whose Rego and options are.
 func policyKey(s *Snapshot) string {
-	rego := Files{}
+	rego := revision.Files{}
 	for path, text := range s.Files {
-		if path != ConfigFile {
+		if path != revision.ConfigFile {
 			rego[path] = text
 		}
 	}
-	return Revision(rego) + jsonKey(policyOptions(s.Set.Policy))
+	return revision.ID(rego) + jsonKey(policyOptions(s.Set.Policy))
 }
 
 func jsonKey(v any) string {

@@ -2,9 +2,6 @@ package snapshot
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,45 +9,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
+	"gatehouse/internal/revision"
 	"gatehouse/internal/trusted"
 )
 
-// ConfigFile is the configuration of a policy set; the rest of a set is Rego.
-const ConfigFile = "gatehouse.yaml"
-
-// Bounds of a policy set.
-const (
-	maxFiles     = 1000
-	maxSetBytes  = 16 << 20
-	maxFileBytes = 4 << 20
-	maxDepth     = 8
-)
-
-// Files is the text of a policy set by slash-separated path.
-type Files map[string][]byte
-
-// ErrNoConfig says that a folder is no policy set.
-var ErrNoConfig = errors.New("there is no " + ConfigFile)
-
-// Revision names a set by its content: the SHA-256 of its sorted paths and
-// contents, each preceded by its length, in hex.
-func Revision(files Files) string {
-	h := sha256.New()
-	field := func(b []byte) {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(b)))
-		h.Write(n[:])
-		h.Write(b)
-	}
-	for _, path := range slices.Sorted(maps.Keys(files)) {
-		field([]byte(path))
-		field(files[path])
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
+// maxDepth bounds the folders of a policy set.
+const maxDepth = 8
 
 // ErrChanging says that a folder was changed all the time while it was read.
 var ErrChanging = errors.New("it is being changed")
@@ -65,8 +31,8 @@ const readAttempts = 10
 //
 // A folder may be replaced while it is read. Read never returns a mix of the
 // old and the new: two readings in a row must agree.
-func Read(dir string, uid int) (Files, error) {
-	files, err := agreed(func() (Files, error) { return readOnce(dir, uid) })
+func Read(dir string, uid int) (revision.Files, error) {
+	files, err := agreed(func() (revision.Files, error) { return readOnce(dir, uid) })
 	if err != nil {
 		return nil, fmt.Errorf("policy set %s: %w", dir, err)
 	}
@@ -74,7 +40,7 @@ func Read(dir string, uid int) (Files, error) {
 }
 
 // agreed reads until two readings in a row are the same set, or the same fault.
-func agreed(read func() (Files, error)) (Files, error) {
+func agreed(read func() (revision.Files, error)) (revision.Files, error) {
 	before, fault := read()
 	for range readAttempts - 1 {
 		files, err := read()
@@ -89,13 +55,13 @@ func agreed(read func() (Files, error)) (Files, error) {
 	return nil, errors.Join(ErrChanging, fault)
 }
 
-func readOnce(dir string, uid int) (Files, error) {
-	r := &reader{root: dir, uid: uid, files: Files{}}
+func readOnce(dir string, uid int) (revision.Files, error) {
+	r := &reader{root: dir, uid: uid, files: revision.Files{}}
 	if err := r.folder(".", 0); err != nil {
 		return nil, err
 	}
-	if r.files[ConfigFile] == nil {
-		return nil, ErrNoConfig
+	if r.files[revision.ConfigFile] == nil {
+		return nil, revision.ErrNoConfig
 	}
 	return r.files, nil
 }
@@ -103,7 +69,7 @@ func readOnce(dir string, uid int) (Files, error) {
 type reader struct {
 	root  string
 	uid   int
-	files Files
+	files revision.Files
 	total int64
 }
 
@@ -138,7 +104,7 @@ func (r *reader) entry(rel string, depth int) error {
 	switch {
 	case err == nil && info.IsDir():
 		return r.folder(rel, depth+1)
-	case partOfSet(rel):
+	case revision.PartOfSet(filepath.ToSlash(rel)):
 		return r.file(rel)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // gone again, or a link to nowhere, and none of ours
@@ -146,27 +112,22 @@ func (r *reader) entry(rel string, depth int) error {
 	return err
 }
 
-func partOfSet(rel string) bool {
-	base := filepath.Base(rel)
-	return rel == ConfigFile || base == "data.json" || strings.HasSuffix(base, ".rego")
-}
-
 func (r *reader) file(rel string) error {
-	if len(r.files) == maxFiles {
-		return fmt.Errorf("more than %d files", maxFiles)
+	if len(r.files) == revision.MaxFiles {
+		return fmt.Errorf("more than %d files", revision.MaxFiles)
 	}
 	f, err := trusted.Open(filepath.Join(r.root, rel), r.uid)
 	if err != nil {
 		return fmt.Errorf("%s: %w", rel, err)
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	text, err := io.ReadAll(io.LimitReader(f, revision.MaxFileBytes+1))
 	if err != nil {
 		return fmt.Errorf("%s: %w", rel, err)
 	}
 	r.total += int64(len(text))
-	if len(text) > maxFileBytes || r.total > maxSetBytes {
-		return fmt.Errorf("%s: a file may have %d bytes, a set %d", rel, maxFileBytes, maxSetBytes)
+	if len(text) > revision.MaxFileBytes || r.total > revision.MaxSetBytes {
+		return fmt.Errorf("%s: a file may have %d bytes, a set %d", rel, revision.MaxFileBytes, revision.MaxSetBytes)
 	}
 	r.files[filepath.ToSlash(rel)] = text
 	return nil

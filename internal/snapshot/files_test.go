@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"gatehouse/internal/revision"
 )
 
 func write(t *testing.T, dir string, files map[string]string) {
@@ -78,10 +80,10 @@ func TestReadRefuses(t *testing.T) {
 		"file writable by all":     {chmod("gatehouse.yaml", 0o646), os.Geteuid(), "gatehouse.yaml: is writable by others"},
 		"folder writable by group": {chmod("lib", 0o775), os.Geteuid(), "lib: is writable by others"},
 		"the set writable by all":  {chmod(".", 0o777), os.Geteuid(), "is writable by others"},
-		"no gatehouse.yaml":        {func(t *testing.T, d string) { os.Remove(filepath.Join(d, ConfigFile)) }, os.Geteuid(), "there is no gatehouse.yaml"},
+		"no gatehouse.yaml":        {func(t *testing.T, d string) { os.Remove(filepath.Join(d, revision.ConfigFile)) }, os.Geteuid(), "there is no gatehouse.yaml"},
 		"too deep":                 {func(t *testing.T, d string) { write(t, d, map[string]string{strings.Repeat("d/", 10) + "x.rego": ""}) }, os.Geteuid(), "folders deep"},
 		"a file too large": {func(t *testing.T, d string) {
-			write(t, d, map[string]string{"big.rego": strings.Repeat("#", maxFileBytes+1)})
+			write(t, d, map[string]string{"big.rego": strings.Repeat("#", revision.MaxFileBytes+1)})
 		}, os.Geteuid(), "big.rego: a file may have"},
 		"a pipe":                     {func(t *testing.T, d string) { pipe(t, filepath.Join(d, "x.rego")) }, os.Geteuid(), "x.rego: is no regular file"},
 		"a link to a pipe":           {func(t *testing.T, d string) { pipe(t, filepath.Join(d, "p")); link(t, "p", filepath.Join(d, "x.rego")) }, os.Geteuid(), "x.rego: is no regular file"},
@@ -126,21 +128,21 @@ func link(t *testing.T, target, path string) {
 // What two readings in a row agree on counts, whatever came before.
 func TestReadingsMustAgree(t *testing.T) {
 	t.Parallel()
-	old, mixed, fresh := Files{"a": []byte("1"), "b": []byte("1")}, Files{"a": []byte("1"), "b": []byte("2")}, Files{"a": []byte("2"), "b": []byte("2")}
+	old, mixed, fresh := revision.Files{"a": []byte("1"), "b": []byte("1")}, revision.Files{"a": []byte("1"), "b": []byte("2")}, revision.Files{"a": []byte("2"), "b": []byte("2")}
 	gone, bad := errors.New("gone"), errors.New("bad")
 	type reading struct {
-		files Files
+		files revision.Files
 		err   error
 	}
-	ever := func(i int) reading { return reading{files: Files{"a": []byte{byte(i)}}} }
+	ever := func(i int) reading { return reading{files: revision.Files{"a": []byte{byte(i)}}} }
 	for name, c := range map[string]struct {
 		readings []reading
-		want     Files
+		want     revision.Files
 		fault    error
 	}{
 		"at rest":             {[]reading{{files: old}, {files: old}}, old, nil},
 		"swapped meanwhile":   {[]reading{{files: mixed}, {files: fresh}, {files: fresh}}, fresh, nil},
-		"a file comes":        {[]reading{{files: Files{}}, {files: old}, {files: old}}, old, nil},
+		"a file comes":        {[]reading{{files: revision.Files{}}, {files: old}, {files: old}}, old, nil},
 		"gone for a moment":   {[]reading{{err: gone}, {files: fresh}, {files: fresh}}, fresh, nil},
 		"another fault first": {[]reading{{err: gone}, {err: bad}, {err: bad}}, nil, bad},
 		"not at rest between": {[]reading{{files: old}, {err: gone}, {files: old}, {files: old}}, old, nil},
@@ -148,7 +150,7 @@ func TestReadingsMustAgree(t *testing.T) {
 		"bad at the end":      {[]reading{ever(0), ever(1), ever(2), ever(3), ever(4), ever(5), ever(6), ever(7), ever(8), {err: bad}}, nil, bad},
 	} {
 		n := 0
-		got, err := agreed(func() (Files, error) { n++; return c.readings[n-1].files, c.readings[n-1].err })
+		got, err := agreed(func() (revision.Files, error) { n++; return c.readings[n-1].files, c.readings[n-1].err })
 		if diff := cmp.Diff(c.want, got); diff != "" || !errors.Is(err, c.fault) || n != len(c.readings) {
 			t.Errorf("%s: after %d readings %v (-want +got):\n%s", name, n, err, diff)
 		}
@@ -205,16 +207,16 @@ func mount(t *testing.T, dir string, version int) {
 // Moving a byte from one name or file to the next gives another revision.
 func TestRevisionIsByContent(t *testing.T) {
 	t.Parallel()
-	base := Files{"a": []byte("bc"), "d": []byte("e")}
-	same := Files{"d": []byte("e"), "a": []byte("bc")}
-	if Revision(base) != Revision(same) {
+	base := revision.Files{"a": []byte("bc"), "d": []byte("e")}
+	same := revision.Files{"d": []byte("e"), "a": []byte("bc")}
+	if revision.ID(base) != revision.ID(same) {
 		t.Error("the order must not matter")
 	}
-	for _, other := range []Files{
+	for _, other := range []revision.Files{
 		{"ab": []byte("c"), "d": []byte("e")}, {"a": []byte("bcd"), "": []byte("e")}, {"a": []byte("bc")},
 		{"a": []byte("bc"), "d": []byte("e"), "f": nil}, {"a": []byte("bcde"), "d": nil},
 	} {
-		if Revision(base) == Revision(other) {
+		if revision.ID(base) == revision.ID(other) {
 			t.Errorf("%q has the same revision", other)
 		}
 	}

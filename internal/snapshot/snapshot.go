@@ -2,14 +2,14 @@
 // for each revision of the policy set, and the Table of the revisions that
 // requests can still match, behind one atomic pointer.
 //
-// It reads a policy set from a folder (Read), names it by its content
-// (Revision), compiles it (Builder) and keeps the last two accepted sets on
-// disk (Store). A set is accepted whole or refused whole.
+// It reads a policy set from a folder (Read), compiles it (Builder) and keeps
+// the last two accepted sets on disk, with what signed them (Store). A set is accepted whole or refused whole.
 package snapshot
 
 import (
 	"gatehouse/internal/config"
 	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/revision"
 	"gatehouse/internal/token"
 	"gatehouse/policies"
 )
@@ -18,7 +18,7 @@ import (
 type Snapshot struct {
 	Revision  string
 	Set       *config.PolicySet
-	Files     Files
+	Files     revision.Files
 	Policy    *policies.Engine
 	Tokens    *token.Verifier
 	Resources *envoyconf.Resources
@@ -42,6 +42,17 @@ func (s *Snapshot) Route(name, shape string) (*Route, bool) {
 		return nil, false
 	}
 	return r, true
+}
+
+// FromControl reports whether the tokens of an issuer, by its configured name,
+// are control's own.
+func (s *Snapshot) FromControl(issuer string) bool {
+	for i := range s.Set.Issuers {
+		if s.Set.Issuers[i].Name == issuer {
+			return s.Set.Issuers[i].JWKS.Control
+		}
+	}
+	return false
 }
 
 // close gives back what the snapshot shares with others.

@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"time"
+
+	"gatehouse/internal/revision"
 )
 
 // Store keeps the last two accepted sets on disk, so that a restarted sidecar
@@ -16,19 +19,28 @@ type Store struct {
 	dir string
 }
 
+// Accepted is a set and, where control sent it, the activation that put it in
+// force.
+type Accepted struct {
+	Files  revision.Files
+	Signed *revision.Signed // nil for a set of a folder
+}
+
 // Saved is what a store holds.
 type Saved struct {
-	Current    Files
-	Previous   Files     // nil where there was none, or it is lost
+	Current    Accepted
+	Previous   Accepted  // without files where there was none, or it is lost
 	ReplacedAt time.Time // when Previous went out of force
 	Lost       error     // why Previous can't be used; nil where nothing is lost
 }
 
 // index is the store's file of contents.
 type index struct {
-	Current    string    `json:"current"`
-	Previous   string    `json:"previous,omitempty"`
-	ReplacedAt time.Time `json:"replaced_at,omitzero"`
+	Current    string           `json:"current"`
+	Previous   string           `json:"previous,omitempty"`
+	ReplacedAt time.Time        `json:"replaced_at,omitzero"`
+	Signed     *revision.Signed `json:"signed,omitempty"` // of Current
+	Before     *revision.Signed `json:"before,omitempty"` // of Previous
 }
 
 const indexFile = "index.json"
@@ -44,19 +56,20 @@ func NewStore(stateDir string) (*Store, error) {
 
 // Accept records that a set is in force since now. Its error leaves the store
 // as it was. What the store has lost does not keep it from accepting.
-func (s *Store) Accept(files Files, now time.Time) error {
+func (s *Store) Accept(set Accepted, now time.Time) error {
 	old, err := s.index()
 	if err != nil {
 		old = index{} // Load told of it; it is written anew
 	}
-	next := index{Current: Revision(files), Previous: old.Current, ReplacedAt: now}
+	next := index{Current: revision.ID(set.Files), Signed: set.Signed, Previous: old.Current, Before: old.Signed, ReplacedAt: now}
 	if next.Current == old.Current {
 		if _, err := s.read(old.Current); err == nil {
-			return nil
+			return s.reactivated(old, set.Signed)
 		}
 		next = old // its set is lost, and comes back
+		next.Signed = set.Signed
 	}
-	if err := s.writeJSON(next.Current+".json", files); err != nil {
+	if err := s.writeJSON(next.Current+".json", set.Files); err != nil {
 		return err
 	}
 	// Dying here leaves a set that no index names; the next Accept removes it.
@@ -64,6 +77,15 @@ func (s *Store) Accept(files Files, now time.Time) error {
 		return err
 	}
 	return s.sweep(next)
+}
+
+// reactivated records that the current set is in force by another activation.
+func (s *Store) reactivated(ix index, signed *revision.Signed) error {
+	if reflect.DeepEqual(ix.Signed, signed) {
+		return nil
+	}
+	ix.Signed = signed
+	return s.writeJSON(indexFile, ix)
 }
 
 // Load returns what was accepted before, or nil where nothing was. A set whose
@@ -75,11 +97,13 @@ func (s *Store) Load() (*Saved, error) {
 		return nil, err
 	}
 	out := &Saved{ReplacedAt: ix.ReplacedAt}
-	if out.Current, err = s.read(ix.Current); err != nil {
+	if out.Current.Files, err = s.read(ix.Current); err != nil {
 		return nil, err
 	}
+	out.Current.Signed = ix.Signed
 	if ix.Previous != "" {
-		out.Previous, out.Lost = s.read(ix.Previous)
+		out.Previous.Files, out.Lost = s.read(ix.Previous)
+		out.Previous.Signed = ix.Before
 	}
 	return out, nil
 }
@@ -99,17 +123,17 @@ func (s *Store) index() (index, error) {
 	return ix, nil
 }
 
-func (s *Store) read(revision string) (Files, error) {
-	var files Files
-	b, err := os.ReadFile(filepath.Join(s.dir, filepath.Base(revision)+".json"))
+func (s *Store) read(id string) (revision.Files, error) {
+	var files revision.Files
+	b, err := os.ReadFile(filepath.Join(s.dir, filepath.Base(id)+".json"))
 	if err == nil {
 		err = json.Unmarshal(b, &files)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("state: set %.12s: %w", revision, err)
+		return nil, fmt.Errorf("state: set %.12s: %w", id, err)
 	}
-	if Revision(files) != revision {
-		return nil, fmt.Errorf("state: set %.12s has other content than its name says", revision)
+	if revision.ID(files) != id {
+		return nil, fmt.Errorf("state: set %.12s has other content than its name says", id)
 	}
 	return files, nil
 }

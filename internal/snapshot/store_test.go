@@ -8,13 +8,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"gatehouse/internal/revision"
 )
 
 func TestStoreKeepsTheLastTwo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	now := time.Unix(1_700_000_000, 0).UTC()
-	set := func(n string) Files { return Files{"gatehouse.yaml": []byte(n)} }
+	set := func(n string) revision.Files { return revision.Files{"gatehouse.yaml": []byte(n)} }
 	s, err := NewStore(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -23,12 +25,12 @@ func TestStoreKeepsTheLastTwo(t *testing.T) {
 		t.Fatalf("a new store holds %v, %v", saved, err)
 	}
 	for i, n := range []string{"1", "2", "2", "3"} {
-		if err := s.Accept(set(n), now.Add(time.Duration(i)*time.Second)); err != nil {
+		if err := s.Accept(Accepted{Files: set(n)}, now.Add(time.Duration(i)*time.Second)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got, err := s.Load()
-	want := &Saved{Current: set("3"), Previous: set("2"), ReplacedAt: now.Add(3 * time.Second)}
+	want := &Saved{Current: Accepted{Files: set("3")}, Previous: Accepted{Files: set("2")}, ReplacedAt: now.Add(3 * time.Second)}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
@@ -54,17 +56,17 @@ func TestStoreRefusesWhatIsTorn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		files := Files{"gatehouse.yaml": []byte("1")}
-		if err := errors.Join(s.Accept(files, time.Now()), spoil(filepath.Join(s.dir, Revision(files)+".json"))); err != nil {
+		files := revision.Files{"gatehouse.yaml": []byte("1")}
+		if err := errors.Join(s.Accept(Accepted{Files: files}, time.Now()), spoil(filepath.Join(s.dir, revision.ID(files)+".json"))); err != nil {
 			t.Fatal(err)
 		}
 		if saved, err := s.Load(); err == nil || saved != nil {
 			t.Errorf("%s: got %v, %v", name, saved, err)
 		}
-		if err := s.Accept(files, time.Now()); err != nil {
+		if err := s.Accept(Accepted{Files: files}, time.Now()); err != nil {
 			t.Errorf("%s: the set is not accepted again: %v", name, err)
 		}
-		if saved, err := s.Load(); err != nil || Revision(saved.Current) != Revision(files) {
+		if saved, err := s.Load(); err != nil || revision.ID(saved.Current.Files) != revision.ID(files) {
 			t.Errorf("%s: accepted again: %v, %v", name, saved, err)
 		}
 	}
@@ -77,19 +79,19 @@ func TestStoreSurvivesATornIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, two := Files{"gatehouse.yaml": []byte("1")}, Files{"gatehouse.yaml": []byte("2")}
-	if err := errors.Join(s.Accept(one, time.Now()), os.Truncate(filepath.Join(s.dir, indexFile), 1)); err != nil {
+	one, two := revision.Files{"gatehouse.yaml": []byte("1")}, revision.Files{"gatehouse.yaml": []byte("2")}
+	if err := errors.Join(s.Accept(Accepted{Files: one}, time.Now()), os.Truncate(filepath.Join(s.dir, indexFile), 1)); err != nil {
 		t.Fatal(err)
 	}
 	if saved, err := s.Load(); saved != nil || err == nil {
 		t.Errorf("a torn index: %v, %v", saved, err)
 	}
 	now := time.Unix(1_700_000_000, 0).UTC()
-	if err := s.Accept(two, now); err != nil {
+	if err := s.Accept(Accepted{Files: two}, now); err != nil {
 		t.Fatal(err)
 	}
 	got, err := s.Load()
-	if diff := cmp.Diff(&Saved{Current: two, ReplacedAt: now}, got); diff != "" || err != nil {
+	if diff := cmp.Diff(&Saved{Current: Accepted{Files: two}, ReplacedAt: now}, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }
@@ -102,22 +104,46 @@ func TestStoreWithoutItsPreviousSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, two := Files{"gatehouse.yaml": []byte("1")}, Files{"gatehouse.yaml": []byte("2")}
+	one, two := revision.Files{"gatehouse.yaml": []byte("1")}, revision.Files{"gatehouse.yaml": []byte("2")}
 	now := time.Unix(1_700_000_000, 0).UTC()
-	previous := filepath.Join(s.dir, Revision(one)+".json")
-	if err := errors.Join(s.Accept(one, now), s.Accept(two, now), os.Rename(previous, previous+"x")); err != nil {
+	previous := filepath.Join(s.dir, revision.ID(one)+".json")
+	if err := errors.Join(s.Accept(Accepted{Files: one}, now), s.Accept(Accepted{Files: two}, now), os.Rename(previous, previous+"x")); err != nil {
 		t.Fatal(err)
 	}
 	got, err := s.Load()
-	if err != nil || got.Lost == nil || got.Previous != nil || Revision(got.Current) != Revision(two) {
+	if err != nil || got.Lost == nil || got.Previous.Files != nil || revision.ID(got.Current.Files) != revision.ID(two) {
 		t.Fatalf("got %+v, %v", got, err)
 	}
-	current := filepath.Join(s.dir, Revision(two)+".json")
-	if err := errors.Join(os.Rename(previous+"x", previous), os.Remove(current), s.Accept(two, now.Add(time.Hour))); err != nil {
+	current := filepath.Join(s.dir, revision.ID(two)+".json")
+	if err := errors.Join(os.Rename(previous+"x", previous), os.Remove(current), s.Accept(Accepted{Files: two}, now.Add(time.Hour))); err != nil {
 		t.Fatal(err)
 	}
 	got, err = s.Load()
-	if diff := cmp.Diff(&Saved{Current: two, Previous: one, ReplacedAt: now}, got); diff != "" || err != nil {
+	if diff := cmp.Diff(&Saved{Current: Accepted{Files: two}, Previous: Accepted{Files: one}, ReplacedAt: now}, got); diff != "" || err != nil {
 		t.Errorf("the current one came back: %v (-want +got):\n%s", err, diff)
+	}
+}
+
+// The activation is kept beside its set, also when only the activation is new.
+func TestStoreKeepsWhatSigned(t *testing.T) {
+	t.Parallel()
+	s, err := NewStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := func(text string, generation int64) Accepted {
+		return Accepted{
+			Files:  revision.Files{"gatehouse.yaml": []byte(text)},
+			Signed: &revision.Signed{Activation: revision.Activation{PolicySet: "p", Generation: generation}, Signature: []byte("s")},
+		}
+	}
+	now := time.Unix(1_700_000_000, 0).UTC()
+	if err := errors.Join(s.Accept(accepted("1", 1), now), s.Accept(accepted("2", 2), now), s.Accept(accepted("2", 5), now.Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Load()
+	want := &Saved{Current: accepted("2", 5), Previous: accepted("1", 1), ReplacedAt: now}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"gatehouse/internal/envoytest"
+	"gatehouse/internal/revision"
 	"gatehouse/internal/snapshot"
 	"gatehouse/policies"
 )
@@ -73,7 +74,7 @@ func (p *place) revision() string {
 	p.t.Helper()
 	files, err := snapshot.Read(p.path("policies"), os.Geteuid())
 	check(p.t, err)
-	return snapshot.Revision(files)
+	return revision.ID(files)
 }
 
 func (p *place) start(edit ...func(*App)) *App {
