@@ -51,8 +51,9 @@ func importRules() []rule {
 				"internal/ads":       "registers the discovery service",
 				"internal/app":       "runs the gate's server",
 				"internal/rawgrpc":   "is a codec of the gate's server",
+				"api/v1/sidecarpb":   "is generated from the sidecars' service",
 			},
-			reason: "only what Envoy calls speaks gRPC",
+			reason: "only what Envoy or the other side of the mesh calls speaks gRPC",
 			breaks: [2]string{"internal/ratelimit", "google.golang.org/grpc/status"},
 		},
 		{

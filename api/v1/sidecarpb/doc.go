@@ -1,0 +1,3 @@
+// Package sidecarpb is generated from sidecar.proto: the service that control
+// offers to sidecars.
+package sidecarpb
