@@ -44,7 +44,7 @@ func checkSymmetric(o object, is Issuer) {
 	case hs && !is.Symmetric:
 		o.fault("algorithms", "%s needs symmetric: true", symmetricAlgorithm)
 	}
-	if is.Symmetric && is.JWKS.URL != "" {
+	if is.Symmetric && (is.JWKS.URL != "" || is.JWKS.Control) {
 		o.fault("jwks", "the keys of an issuer with symmetric: true stand in a file")
 	}
 }
@@ -58,14 +58,13 @@ func checkAssertedRole(s string) error {
 	return fmt.Errorf("%s is not a role that an issuer can assert", quote(s))
 }
 
-// readJWKS reads jwks: {file: /abs} or {url: https://...}.
+// readJWKS reads jwks: control, {file: /abs} or {url: https://...}.
 func readJWKS(issuer object) JWKS {
 	if !issuer.has("jwks") {
 		return JWKS{}
 	}
 	if s, ok := issuer.fields["jwks"].value.ast.(*ast.StringNode); ok && s.Value == "control" {
-		addLater(issuer.report, issuer.valuePlace("jwks"), join(issuer.path, "jwks"), s.Value)
-		return JWKS{}
+		return JWKS{Control: true}
 	}
 	o := issuer.object("jwks", schema{"file": optional, "url": optional})
 	if o.isMap && len(o.fields) != 1 {

@@ -9,6 +9,7 @@ import "fmt"
 // file, with positions where the set was read from one.
 func CheckPair(set *PolicySet, sc *Sidecar) error {
 	r := &report{file: set.places.file}
+	checkControl(r, set, sc)
 	reported := map[string]bool{}
 	for i, route := range set.Routes {
 		p := pair{report: r, at: set.places.route(i), path: fmt.Sprintf("routes[%d]", i)}
@@ -21,6 +22,24 @@ func CheckPair(set *PolicySet, sc *Sidecar) error {
 		}
 	}
 	return r.err()
+}
+
+// checkControl reports what only a control service provides, where the sidecar
+// has none.
+func checkControl(r *report, set *PolicySet, sc *Sidecar) {
+	if sc.Control != nil {
+		return
+	}
+	for i, is := range set.Issuers {
+		if is.JWKS.Control {
+			r.add(place{}, fmt.Sprintf("issuers[%d].jwks", i), "control needs control in sidecar.yaml")
+		}
+	}
+	for i, l := range set.Limits {
+		if l.Scope == ScopeMesh {
+			r.add(place{}, fmt.Sprintf("limits[%d].scope", i), "mesh needs control in sidecar.yaml")
+		}
+	}
 }
 
 // pair is one route that is compared with the sidecar.
@@ -46,7 +65,7 @@ func (p pair) checkWorkload(route Route, sc *Sidecar) {
 	if !route.Principal.needsWorkload() {
 		return
 	}
-	if sc.Principal == nil {
+	if sc.Principal == nil && sc.Control == nil {
 		p.fault("principal: %s needs a principal in sidecar.yaml", route.Principal)
 	}
 	if l := sc.Listeners.Outbound; l != nil && !loopbackAddress(l.Address) {

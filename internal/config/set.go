@@ -123,7 +123,7 @@ func readLimits(set object) []Limit {
 	taken := names{}
 	for _, n := range set.list("limits", maxLimits) {
 		o := decode(set.report, n, schema{
-			"name": required, "key": required, "rate": required, "burst": optional, "scope": optional, "on_error": later,
+			"name": required, "key": required, "rate": required, "burst": optional, "scope": optional, "on_error": optional,
 		})
 		limits = append(limits, readLimit(o, taken))
 	}
@@ -135,19 +135,24 @@ func readLimit(o object, taken names) Limit {
 		Name:  taken.claim(o),
 		Key:   o.texts("key", len(LimitKeys()), oneOf(LimitKeys()...)),
 		Rate:  text(o, "rate", Rate{}, parseRate),
-		Scope: readScope(o),
+		Scope: Scope(text(o, "scope", string(ScopeSidecar), keep(oneOf(string(ScopeSidecar), string(ScopeMesh))))),
 	}
+	l.OnError = readOnError(o, l.Scope)
 	o.notEmpty("key")
 	l.Burst = o.integer("burst", l.Rate.Count, 1, maxRate)
 	return l
 }
 
-func readScope(o object) Scope {
-	scope := text(o, "scope", string(ScopeSidecar), keep(oneOf(string(ScopeSidecar), "mesh")))
-	if scope == "mesh" {
-		addLater(o.report, o.valuePlace("scope"), join(o.path, "scope"), scope)
+// readOnError reads what only a limit of the mesh can need: whoever counts for
+// himself asks nobody.
+func readOnError(o object, scope Scope) OnError {
+	if scope != ScopeMesh {
+		if o.has("on_error") {
+			o.fault("on_error", "is for limits with scope: %s", ScopeMesh)
+		}
+		return ""
 	}
-	return ScopeSidecar
+	return OnError(text(o, "on_error", string(OnErrorLocal), keep(oneOf(string(OnErrorLocal), string(OnErrorDeny)))))
 }
 
 func readIssuers(set object) []Issuer {

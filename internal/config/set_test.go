@@ -127,8 +127,9 @@ func TestIssuers(t *testing.T) {
 		{"all empty", "issuers: [{name: '', issuer: '', audience: '', algorithms: [], jwks: {}}]\n" + tail, []string{
 			"f:1:18: issuers[0].name: is empty", "f:1:30: issuers[0].issuer: is empty", "f:1:44: issuers[0].audience: is empty",
 			"f:1:60: issuers[0].algorithms: is an empty list", "f:1:70: issuers[0].jwks: needs exactly one of file and url"}},
-		{"jwks from control", strings.Replace(head, "{file: /k}", "control", 1) + "}\n" + tail, []string{
-			`f:2:66: issuers[0].jwks: "control" is not in this build`}},
+		{"jwks from control", strings.Replace(head, "{file: /k}", "control", 1) + "}\n" + tail, nil},
+		{"jwks from elsewhere", strings.Replace(head, "{file: /k}", "controls", 1) + "}\n" + tail, []string{
+			"f:2:66: issuers[0].jwks: must be a map, is text"}},
 		{"jwks of both kinds", strings.Replace(head, "{file: /k}", "{file: k, url: 'http://k.example'}", 1) + "}\n" + tail, []string{
 			"f:2:66: issuers[0].jwks: needs exactly one of file and url",
 			"f:2:73: issuers[0].jwks.file: must be an absolute path in its shortest form",
@@ -196,9 +197,11 @@ func TestLimits(t *testing.T) {
 			"f:1:49: limits[0].rate: must be text, is a number",
 			"f:1:61: limits[0].burst: must be from 1 to 1000000",
 			`f:1:71: limits[0].scope: "global" is not one of sidecar, mesh`,
-			`f:1:79: limits[0]: "on_error" is not in this build`}},
-		{"mesh", "limits: [{name: a, key: [role], rate: 6/s, scope: mesh}]\n" + tail, []string{
-			`f:1:51: limits[0].scope: "mesh" is not in this build`}},
+			"f:1:89: limits[0].on_error: is for limits with scope: mesh"}},
+		{"mesh", "limits: [{name: a, key: [role], rate: 6/s, scope: mesh}]\n" + tail, nil},
+		{"mesh denies", "limits: [{name: a, key: [role], rate: 6/s, scope: mesh, on_error: deny}]\n" + tail, nil},
+		{"mesh opens", "limits: [{name: a, key: [role], rate: 6/s, scope: mesh, on_error: allow}]\n" + tail, []string{
+			`f:1:67: limits[0].on_error: "allow" is not one of local, deny`}},
 		{"empty key", "limits: [{name: a, key: [], rate: 6/s}]\n" + tail, []string{"f:1:25: limits[0].key: is an empty list"}},
 		{"key is text", "limits: [{name: a, key: role, rate: 6/s}]\n" + tail, []string{"f:1:25: limits[0].key: must be a list, is text"}},
 		{"same name", "limits: [{name: a, key: [role], rate: 6/s}, {name: a, key: [role], rate: 6/s}]\n" + tail, []string{

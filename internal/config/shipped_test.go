@@ -56,7 +56,7 @@ func TestExampleIsRead(t *testing.T) {
 	want := &PolicySet{
 		Policy: Policy{Entry: ShippedEntry, Mode: Enforce, Timeout: 50 * time.Millisecond},
 		Issuers: []Issuer{{
-			Name: "control", Issuer: "https://gatehouse.internal", JWKS: JWKS{File: "/etc/gatehouse/jwks.json"},
+			Name: "control", Issuer: "https://gatehouse.internal", JWKS: JWKS{Control: true},
 			Audience: "gatehouse", Algorithms: []string{"EdDSA"}, Tenants: []string{"any", "*"}, Roles: []string{"any", "admin"},
 			Claims: Claims{Role: "role", Tenant: "tenant_id", Project: "project_id", Agent: "agent_id", Run: "run_id"},
 		}},
@@ -88,7 +88,6 @@ func TestExampleIsRead(t *testing.T) {
 func TestExampleSaysWhatIsLater(t *testing.T) {
 	t.Parallel()
 	want := []string{
-		`f:2:63: issuers[0].jwks: "control" is not in this build`,
 		`f:4:40: upstreams.app: "breaker" is not in this build`,
 		`f:5:41: upstreams.openai: "format" is not in this build`,
 		`f:23:5: routes[2]: "llm" is not in this build`,

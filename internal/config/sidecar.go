@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/netip"
 	"regexp"
+	"strconv"
+	"strings"
 
 	"gatehouse/internal/request"
 )
@@ -42,7 +45,7 @@ func readSidecar(r *report, root node) *Sidecar {
 	o := decode(r, root, schema{
 		"name": required, "socket": required, "state_dir": required, "listeners": required,
 		"envoy_uid": optional, "principal": optional, "shared": optional, "credentials": optional,
-		"debug": optional, "limits": optional, "control": later,
+		"debug": optional, "limits": optional, "control": optional,
 	})
 	sc := &Sidecar{
 		Name:        text(o, "name", "", keep(checkSidecarName)),
@@ -50,6 +53,7 @@ func readSidecar(r *report, root node) *Sidecar {
 		StateDir:    text(o, "state_dir", "", keep(checkFile)),
 		EnvoyUID:    o.integer("envoy_uid", -1, 0, math.MaxUint32-1),
 		Listeners:   readListeners(o),
+		Control:     readControl(o),
 		Principal:   readWorkload(o),
 		Credentials: readCredentials(o),
 		Debug:       text(o, "debug", defaultDebug, parseDebug),
@@ -66,6 +70,14 @@ func readSidecar(r *report, root node) *Sidecar {
 func readShared(o object) bool {
 	shared := o.boolean("shared")
 	bound := o.has("principal")
+	if o.has("control") {
+		for _, key := range []string{"principal", "shared"} {
+			if o.has(key) {
+				o.fault(key, "is what the sidecar is registered as at control; it can't be said here too")
+			}
+		}
+		return false
+	}
 	switch {
 	case bound && shared:
 		o.fault("shared", "a sidecar with a principal is bound to its tenant")
@@ -73,6 +85,31 @@ func readShared(o object) bool {
 		o.fault("shared", "a sidecar without a principal is shared")
 	}
 	return !bound
+}
+
+func readControl(sidecar object) *Control {
+	if !sidecar.has("control") {
+		return nil
+	}
+	o := sidecar.object("control", schema{"address": required, "credential_file": required, "ca_file": optional})
+	return &Control{
+		Address:        text(o, "address", "", keep(checkHostPort)),
+		CAFile:         text(o, "ca_file", "", keep(checkFile)),
+		CredentialFile: text(o, "credential_file", "", keep(checkFile)),
+	}
+}
+
+// checkHostPort checks the address of a server elsewhere, by name or literal.
+func checkHostPort(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || strings.Contains(host, "%") {
+		return fmt.Errorf("%s is not a host and port such as control.example:8443", quote(s))
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return nil
+	}
+	_, err = parseHost(host)
+	return err
 }
 
 func checkSidecarName(s string) error {

@@ -28,8 +28,16 @@ func TestSidecar(t *testing.T) {
 		{"empty", "{}\n", []string{
 			`f:1:1: "listeners" is missing`, `f:1:1: "name" is missing`, `f:1:1: "socket" is missing`, `f:1:1: "state_dir" is missing`}},
 		{"not YAML", "a: [", []string{"f:1:4: not YAML: sequence end token ']' not found"}},
-		{"later and unknown", sidecar("control: {address: a}\nsocktes: a\n"), []string{
-			`f:5:1: "control" is not in this build`, `f:6:1: unknown key "socktes", did you mean "socket"?`}},
+		{"unknown", sidecar("socktes: a\n"), []string{`f:5:1: unknown key "socktes", did you mean "socket"?`}},
+		{"control", sidecar("control: {address: 'control.example:8443', credential_file: /c, ca_file: /ca}\n"), nil},
+		{"control by address", sidecar("control: {address: '[::1]:8443', credential_file: /c}\n"), nil},
+		{"control wrong", sidecar("control: {address: 'control.example', credential_file: c}\nprincipal: {subject: s, tenant: t}\nshared: true\n"), []string{
+			`f:5:20: control.address: "control.example" is not a host and port such as control.example:8443`,
+			"f:5:56: control.credential_file: must be an absolute path in its shortest form",
+			"f:6:12: principal: is what the sidecar is registered as at control; it can't be said here too",
+			"f:7:9: shared: is what the sidecar is registered as at control; it can't be said here too"}},
+		{"control without", sidecar("control: {}\n"), []string{
+			`f:5:10: control: "address" is missing`, `f:5:10: control: "credential_file" is missing`}},
 		{"all wrong", "name: 'a b'\nsocket: run\nstate_dir: .\nlisteners: {}\nenvoy_uid: -1\nprincipal: a\nshared: 0\ncredentials: []\ndebug: a\nlimits: 5\n", []string{
 			`f:1:7: name: "a b" is not a name: letters, digits and . _ -, at most 253`,
 			"f:2:9: socket: must be an absolute path in its shortest form",

@@ -56,6 +56,7 @@ type Issuer struct {
 
 // JWKS is where an issuer's keys are: exactly one of its members is set.
 type JWKS struct {
+	Control bool   // the sidecar's control service sends them
 	File string // absolute path; live data, read again on change
 	URL  string // https, or http to a loopback address
 }
@@ -83,8 +84,20 @@ type Upstream struct {
 // Scope says who counts a limit.
 type Scope string
 
-// ScopeSidecar limits are counted by each sidecar for itself.
-const ScopeSidecar Scope = "sidecar"
+// The scopes.
+const (
+	ScopeSidecar Scope = "sidecar" // each sidecar counts for itself
+	ScopeMesh    Scope = "mesh"    // control counts for all sidecars of the policy set
+)
+
+// OnError says what a limit of the mesh does while control can't be asked.
+type OnError string
+
+// What a limit of the mesh can do then. There is no open.
+const (
+	OnErrorLocal OnError = "local" // each sidecar enforces its share; anonymous callers are denied
+	OnErrorDeny  OnError = "deny"
+)
 
 // Limit is one rate limit.
 type Limit struct {
@@ -93,6 +106,8 @@ type Limit struct {
 	Rate  Rate
 	Burst int // requests at once, at least 1; default Rate.Count
 	Scope Scope
+	// OnError is set where Scope is ScopeMesh; default OnErrorLocal.
+	OnError OnError
 }
 
 // Rate is Count requests per Per, written "600/min".
@@ -152,8 +167,9 @@ type Sidecar struct {
 	StateDir    string // absolute
 	EnvoyUID    int    // -1 means the sidecar's own effective uid
 	Listeners   Listeners
-	Principal   *Workload // nil means no workload principal
-	Shared      bool      // bound to no tenant; true exactly when Principal is nil
+	Control     *Control  // nil means that there is none
+	Principal   *Workload // nil means no workload principal, or the one that control registered
+	Shared      bool      // bound to no tenant; without control true exactly when Principal is nil
 	Credentials map[string]Credential
 	Debug       string // loopback address of the debug listener; default 127.0.0.1:9464
 	Limits      SidecarLimits
@@ -190,6 +206,13 @@ type Workload struct {
 // Credential says where an upstream's credential comes from.
 type Credential struct {
 	Env string // name of an environment variable
+}
+
+// Control is the control service that a sidecar belongs to.
+type Control struct {
+	Address        string // host:port
+	CAFile         string // absolute; whose certificates are trusted; "" means the system's bundle
+	CredentialFile string // absolute; what registering the sidecar returned
 }
 
 // SidecarLimits bound what one Envoy holds.
