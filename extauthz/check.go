@@ -12,6 +12,7 @@ import (
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/live"
 	"gatehouse/internal/ratelimit"
 	"gatehouse/internal/rawgrpc"
 	"gatehouse/internal/request"
@@ -27,11 +28,8 @@ type Options struct {
 	Observe func(*Event)     // called once at the end of each check; must not block
 	Now     func() time.Time // time.Now outside of tests
 
-	// Workload is the principal of the sidecar's own workload; nil where it
-	// has none. Tenant is the only tenant whose tokens are accepted, "" at a
-	// shared sidecar.
-	Workload *request.Principal
-	Tenant   string
+	// Live says whom the sidecar serves, and who is revoked or blocked.
+	Live *live.Data
 
 	// Credentials are the upstreams' credentials by name.
 	Credentials map[string]Secret
@@ -50,8 +48,8 @@ func New(o Options) *Server { return &Server{opts: o} }
 //
 //	locate    the revision and route that Envoy matched, or 503
 //	hygiene   canonical path, sane headers, or 400
-//	identify  token, workload or anonymous, or 400, 401, 403, 503
-//	permit    the method's permission, or 405
+//	identify  token, workload or anonymous, neither revoked nor blocked, or 400, 401, 403, 503
+//	permit    the method's permission, or 405; 503 where that needs a control heard lately
 //	decide    policy, or 403
 //	limit     rate limits, or 429; takes from the limits only when all allow
 //	allow     credentials, identity headers, metadata
@@ -83,6 +81,9 @@ func (s *Server) decide(ctx context.Context, c *check) *answer {
 		return c.refuse(r)
 	}
 	if r := c.permit(); r != nil && !c.observed(r) {
+		return c.refuse(r)
+	}
+	if r := s.heard(c); r != nil && !c.observed(r) {
 		return c.refuse(r)
 	}
 	if r := c.policyDecides(ctx); r != nil && !c.observed(r) {
@@ -120,6 +121,9 @@ func (c *check) observed(r *Refusal) bool {
 		return false
 	}
 	c.Would = append(c.Would, r)
+	if r.Class == ClassIdentity {
+		c.Principal = request.Anonymous()
+	}
 	c.withheld = c.withheld || r.Class != ClassLimit
 	return true
 }

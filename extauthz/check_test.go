@@ -15,6 +15,7 @@ import (
 
 	"gatehouse/extauthz"
 	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/live"
 	"gatehouse/internal/snapshot"
 
 	"gatehouse/internal/config"
@@ -147,7 +148,7 @@ func TestCheckIdentifies(t *testing.T) {
 
 func TestCheckWithoutWorkload(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, func(o *extauthz.Options) { o.Workload = nil })
+	h := newHarness(t, func(o *extauthz.Options) { o.Live = live.New(live.Binding{Tenant: "org1"}, false, time.Now) })
 	if got := status(h.check(h.ask("tools", "GET", "/tools/1"))); got != 401 {
 		t.Errorf("got %d, want 401", got)
 	}

@@ -17,8 +17,10 @@ import (
 
 	"gatehouse/extauthz"
 	"gatehouse/internal/config"
+	"gatehouse/internal/live"
 	"gatehouse/internal/ratelimit"
 	"gatehouse/internal/request"
+	"gatehouse/internal/revision"
 	"gatehouse/internal/snapshot"
 	"gatehouse/internal/token"
 	"gatehouse/internal/tokentest"
@@ -72,19 +74,18 @@ func newHarnessWith(t testing.TB, rego string, edit ...func(*extauthz.Options)) 
 	h.keyless = tokentest.NewIssuer(t, "keyless", "https://keyless.test", "gatehouse")
 	jwks := filepath.Join(t.TempDir(), "jwks.json")
 	check(t, os.WriteFile(jwks, h.issuer.JWKS(), 0o600))
-	files := snapshot.Files{"gatehouse.yaml": fmt.Appendf(nil, testSet, jwks), "authz.rego": []byte(rego)}
+	files := revision.Files{"gatehouse.yaml": fmt.Appendf(nil, testSet, jwks), "authz.rego": []byte(rego)}
 	keys := token.NewKeys(token.KeysOptions{})
-	snap, err := snapshot.NewBuilder(testSidecar(t), keys, &token.Epoch{}).Build(context.Background(), files)
+	snap, err := snapshot.NewBuilder(testSidecar(t), keys, nil).Build(context.Background(), files)
 	check(t, err)
 	h.table.Add(snap)
 	o := extauthz.Options{
 		Table: h.table, Limiter: ratelimit.New(), Log: slog.New(slog.DiscardHandler),
 		Observe: func(e *extauthz.Event) { h.events = append(h.events, e) },
 		Now:     func() time.Time { return h.now },
-		Workload: &request.Principal{
+		Live: live.New(live.Binding{Tenant: "org1", Workload: &request.Principal{
 			Kind: request.KindWorkload, Subject: "agent-7", Tenant: "org1", Project: "proj1", Role: request.RoleDeveloper,
-		},
-		Tenant:      "org1",
+		}}, false, time.Now),
 		Credentials: map[string]extauthz.Secret{"tools": "tools-secret"},
 	}
 	for _, f := range edit {

@@ -3,18 +3,60 @@ package extauthz
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"gatehouse/internal/apierr"
 	"gatehouse/internal/config"
+	"gatehouse/internal/live"
 	"gatehouse/internal/request"
 	"gatehouse/internal/token"
 	"gatehouse/policies"
 )
 
-// identify finds the principal: the one token of ours, the workload where the
-// route allows it and no value of ours is there, or anonymous where the route
-// says so. A value of ours that is refused is never passed over.
+// identify finds the principal, and refuses one that is revoked or blocked.
 func (s *Server) identify(ctx context.Context, c *check) *Refusal {
+	if r := s.principal(ctx, c); r != nil {
+		return r
+	}
+	return s.accepted(c)
+}
+
+// accepted asks the live data, as it is now: a token that was good a moment
+// ago may be revoked, also one that the cache remembers.
+func (s *Server) accepted(c *check) *Refusal {
+	if s.opts.Live.Lost() {
+		return unheard()
+	}
+	refusal, refused := s.opts.Live.State().Refuse(&c.Principal, c.snap.FromControl(c.Principal.Issuer))
+	switch {
+	case !refused:
+		return nil
+	case refusal.Rule == live.RuleTokenRevoked:
+		r := c.tokenRefusal(errors.New(refusal.Reason))
+		r.Rule, r.Reason = refusal.Rule, refusal.Reason
+		return r
+	}
+	return identityRefusal(apierr.AuthForbidden, refusal.Rule, refusal.Reason, nil)
+}
+
+// heard refuses what administers or resolves while nobody knows whether the
+// caller still may: control has not been heard for a while.
+func (s *Server) heard(c *check) *Refusal {
+	guarded := c.Permission == "system.admin" || strings.HasSuffix(c.Permission, ".resolve")
+	if guarded && s.opts.Live.Guarded() {
+		return unheard()
+	}
+	return nil
+}
+
+func unheard() *Refusal {
+	return identityRefusal(apierr.AuthUnavailable, live.RuleStale, "control has not been heard for too long", nil)
+}
+
+// principal finds it: the one token of ours, the workload where the route
+// allows it and no value of ours is there, or anonymous where the route says
+// so. A value of ours that is refused is never passed over.
+func (s *Server) principal(ctx context.Context, c *check) *Refusal {
 	if r := c.readSlots(c.snap.Tokens); r != nil {
 		return r
 	}
@@ -61,10 +103,11 @@ func (c *check) tokenRefusal(err error) *Refusal {
 // bound refuses the tokens of other tenants at a sidecar that has one. Those
 // that cross tenants need system.admin, which only the role admin has.
 func (s *Server) bound(p request.Principal) *Refusal {
+	tenant := s.opts.Live.Binding().Tenant
 	switch {
 	case p.Tenant == request.AnyTenant && p.Role != request.RoleAdmin:
 		return identityRefusal(apierr.AuthForbidden, "tenant_crossing", "a token for every tenant needs the role admin", nil)
-	case s.opts.Tenant != "" && p.Tenant != s.opts.Tenant && p.Tenant != request.AnyTenant:
+	case tenant != "" && p.Tenant != tenant && p.Tenant != request.AnyTenant:
 		return identityRefusal(apierr.AuthForbidden, "tenant_not_served", "the token's tenant is not served here", nil)
 	}
 	return nil
@@ -75,10 +118,11 @@ func (s *Server) withoutToken(c *check) *Refusal {
 	case config.PrincipalNone:
 		return nil
 	case config.PrincipalWorkload, config.PrincipalTokenOrWorkload:
-		if s.opts.Workload == nil {
+		workload := s.opts.Live.Binding().Workload
+		if workload == nil {
 			return identityRefusal(apierr.AuthMissingToken, "no_workload", "the sidecar has no workload principal", nil)
 		}
-		c.Principal = *s.opts.Workload
+		c.Principal = *workload
 		return nil
 	}
 	r := identityRefusal(apierr.AuthMissingToken, "no_token", "the request carries no token", nil)

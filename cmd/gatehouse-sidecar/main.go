@@ -25,7 +25,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	var o sidecar.Options
 	flag.StringVar(&o.Config, "config", "", "path of sidecar.yaml")
-	flag.StringVar(&o.Policies, "policies", "", "folder of the policy set; read again on SIGHUP and on change")
+	flag.StringVar(&o.Policies, "policies", "", "folder of the policy set, where control does not send it; read again on SIGHUP and on change")
 	flag.TextVar(&o.Level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	version := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
@@ -34,8 +34,8 @@ func run() int {
 		fmt.Println(o.Version)
 		return 0
 	}
-	if o.Config == "" || o.Policies == "" || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "gatehouse-sidecar: needs --config FILE and --policies DIR, and nothing else; see --help")
+	if o.Config == "" || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "gatehouse-sidecar: needs --config FILE, and --policies DIR where control does not send the policy set; see --help")
 		return usage
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

@@ -30,6 +30,7 @@ type Principal struct {
 	Run     string
 	Role    Role
 	TokenID string    // jti, "" when the token has none
+	Issued  time.Time // iat, zero when the token has none or Kind is not token
 	Expires time.Time // zero unless Kind is token
 }
 

@@ -23,6 +23,7 @@ const (
 	ResultWritten    = "written"
 	ResultDropped    = "dropped"
 	ResultSuppressed = "suppressed"
+	ResultNotSent    = "not_sent"
 	ResultMalformed  = "malformed"
 	ResultIgnored    = "ignored"
 )

@@ -31,6 +31,7 @@ type Records struct {
 	path    string
 	maxFile int64
 	metrics *Metrics
+	forward func(d *Decision, line []byte)
 	made    time.Time
 	queue   chan record
 	quit    chan struct{}
@@ -70,6 +71,11 @@ func NewRecords(path string, m *Metrics) *Records {
 		denied:  denialCap{rules: make(map[string]int)},
 	}
 }
+
+// Forward has each decision that is recorded, and its JSON, handed to f too: from
+// one goroutine, and the bytes only for the time of the call. It must be called
+// before Start.
+func (r *Records) Forward(f func(d *Decision, json []byte)) { r.forward = f }
 
 // Start opens the file and starts the writer. It may be called once.
 func (r *Records) Start() error {
@@ -190,20 +196,29 @@ func (r *Records) waiting() (record, bool) {
 // writeBatch writes first and what waits behind it, up to recordBatch bytes.
 // It returns the buffer for use in the next batch.
 func (r *Records) writeBatch(f *recordFileWriter, first record, buf []byte) []byte {
-	buf = first.appendJSON(buf)
+	buf = r.append(buf, first)
 	n := 1
 	for len(buf) < recordBatch {
 		rec, ok := r.waiting()
 		if !ok {
 			break
 		}
-		buf = rec.appendJSON(buf)
+		buf = r.append(buf, rec)
 		n++
 	}
 	if err := f.write(buf); err != nil {
 		r.metrics.countRecord(ResultDropped, n)
 	} else {
 		r.metrics.countRecord(ResultWritten, n)
+	}
+	return buf
+}
+
+func (r *Records) append(buf []byte, rec record) []byte {
+	begin := len(buf)
+	buf = rec.appendJSON(buf)
+	if r.forward != nil && rec.decision != nil {
+		r.forward(rec.decision, buf[begin:len(buf)-1]) // without the line's end
 	}
 	return buf
 }

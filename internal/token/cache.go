@@ -43,16 +43,15 @@ type entry struct {
 	dates      dates
 	source     *source
 	keyEpoch   uint64
-	revocation uint64
 	slot       int // guarded by the shard's mu
 }
 
 // alive reports whether verifying again would still accept: the same keys, fresh
-// enough, no revocation since, and the dates in range.
-func (e *entry) alive(now time.Time, revocation uint64) bool {
+// enough, and the dates in range.
+func (e *entry) alive(now time.Time) bool {
 	set := e.source.set.Load()
 	return set.epoch == e.keyEpoch && set.fresh(now) &&
-		e.revocation == revocation && e.dates.begun(now) && e.dates.live(now)
+		e.dates.begun(now) && e.dates.live(now)
 }
 
 func newCache() *cache { return &cache{seed: maphash.MakeSeed()} }
@@ -62,7 +61,7 @@ func (c *cache) shard(token string) *shard {
 	return &c.shards[maphash.String(c.seed, tail)%cacheShards]
 }
 
-func (c *cache) get(now time.Time, token string, revocation uint64) (request.Principal, bool) {
+func (c *cache) get(now time.Time, token string) (request.Principal, bool) {
 	if len(token) > maxCachedBytes {
 		return request.Principal{}, false
 	}
@@ -70,7 +69,7 @@ func (c *cache) get(now time.Time, token string, revocation uint64) (request.Pri
 	s.mu.RLock()
 	e := s.entries[token]
 	s.mu.RUnlock()
-	if e == nil || !e.alive(now, revocation) {
+	if e == nil || !e.alive(now) {
 		return request.Principal{}, false
 	}
 	return e.principal, true

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"gatehouse/internal/config"
 	"gatehouse/internal/tokentest"
 )
 
@@ -44,31 +43,6 @@ func TestCachedTokenDiesWithItsKey(t *testing.T) {
 	wantCode(t, v, now, raw, "")
 }
 
-func TestCachedTokenDiesWithRevocations(t *testing.T) {
-	t.Parallel()
-	is := newIssuerFor(t, "EdDSA")
-	var revocations Epoch
-	v, err := NewVerifier([]config.Issuer{is.Config(config.JWKS{File: writeFile(t, is.JWKS())})}, NewKeys(KeysOptions{}), Options{Revocations: &revocations})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
-	now := time.Now()
-	raw := is.Mint(is.Claims(now, "developer", "acme"))
-	wantCode(t, v, now, raw, "")
-	if _, ok := v.cache.get(now, raw, revocations.n.Load()); !ok {
-		t.Fatal("not cached")
-	}
-	revocations.Bump()
-	if _, ok := v.cache.get(now, raw, revocations.n.Load()); ok {
-		t.Error("still cached after a revocation")
-	}
-	wantCode(t, v, now, raw, "")
-	if _, ok := v.cache.get(now, raw, revocations.n.Load()); !ok || v.cache.len() != 1 {
-		t.Errorf("not cached anew in its old place: %d entries", v.cache.len())
-	}
-}
-
 func TestOnlyGoodAndSmallTokensAreCached(t *testing.T) {
 	t.Parallel()
 	is := newIssuerFor(t, "EdDSA")
@@ -99,7 +73,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	for n := range 3 * maxCached {
 		token := add(n)
-		if _, ok := c.get(now, token, 0); !ok {
+		if _, ok := c.get(now, token); !ok {
 			t.Fatalf("%s is not found right after it was stored", token)
 		}
 	}
@@ -111,7 +85,7 @@ func TestCacheIsBounded(t *testing.T) {
 			t.Errorf("shard %d: %d slots for %d entries", i, len(s.ring), len(s.entries))
 		}
 	}
-	if _, ok := c.get(now, add(0), 0); !ok {
+	if _, ok := c.get(now, add(0)); !ok {
 		t.Error("an old token cannot come back")
 	}
 }
@@ -125,7 +99,7 @@ func TestCacheComparesWholeTokens(t *testing.T) {
 	tail := strings.Repeat("s", 86)
 	c.put(&entry{token: "a." + tail, source: src, dates: dates{expires: now.Unix()}})
 	for _, other := range []string{"b." + tail, tail, "", "a." + tail + "s"} {
-		if _, ok := c.get(now, other, 0); ok {
+		if _, ok := c.get(now, other); ok {
 			t.Errorf("%q is found", other)
 		}
 	}

@@ -73,6 +73,7 @@ func checkRoles(roles []string) error {
 // dates are the times of a token in Unix seconds.
 type dates struct {
 	expires   int64
+	issued    int64 // iat, 0 if there is none
 	notBefore int64 // the later of nbf and iat, 0 if there is neither
 }
 
@@ -114,6 +115,9 @@ func (is *issuer) principal(claims value) (request.Principal, dates, error) {
 	r.audience(is.Audience)
 	d := r.dates()
 	p.Expires = time.Unix(d.expires, 0)
+	if d.issued != 0 {
+		p.Issued = time.Unix(d.issued, 0)
+	}
 	if r.cause == "" {
 		r.cause = is.mayNotAssert(p)
 	}
@@ -191,7 +195,7 @@ func (r *claimReader) dates() dates {
 	exp, ok := r.date("exp")
 	nbf, _ := r.date("nbf")
 	iat, _ := r.date("iat")
-	d := dates{expires: exp, notBefore: max(nbf, iat)}
+	d := dates{expires: exp, issued: iat, notBefore: max(nbf, iat)}
 	if !ok || d.expires <= d.notBefore {
 		r.fail("exp is missing or not after nbf and iat")
 	}

@@ -162,7 +162,7 @@ func TestRefreshOfTheSameDocument(t *testing.T) {
 		if st.Epoch != 1 || !st.Fetched.After(first) || s.asked.Load() != 2 {
 			t.Errorf("got epoch %d, fetched %v after %v, %d fetches", st.Epoch, st.Fetched, first, s.asked.Load())
 		}
-		if _, ok := v.cache.get(time.Now(), raw, 0); !ok {
+		if _, ok := v.cache.get(time.Now(), raw); !ok {
 			t.Error("the cached token died")
 		}
 	})

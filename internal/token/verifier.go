@@ -6,28 +6,16 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/request"
 )
 
-// Epoch counts revocations. Whoever learns of one bumps it, and every cached
-// token is verified anew. The zero value is ready; it is safe for concurrent use.
-type Epoch struct{ n atomic.Uint64 }
-
-// Bump makes all cached tokens of all verifiers that share the epoch unknown.
-func (e *Epoch) Bump() { e.n.Add(1) }
-
 // Options are a Verifier's optional dependencies.
 type Options struct {
-	// Revocations is shared by the verifiers of all revisions. Nil means that
-	// nothing is ever revoked.
-	Revocations *Epoch
-
 	// Feeds are the key sources of issuers whose keys stand neither in a file
-	// nor at a URL, by the issuer's name. Such an issuer's JWKS is empty.
+	// nor at a URL, by the issuer's name.
 	Feeds map[string]*Feed
 }
 
@@ -35,7 +23,6 @@ type Options struct {
 // Its methods are safe for concurrent use.
 type Verifier struct {
 	issuers     map[string]*issuer // by the exact value of iss; immutable
-	revocations *Epoch
 	cache       *cache
 	close       func() // idempotent
 }
@@ -47,10 +34,7 @@ type Verifier struct {
 //
 // Close gives the sources back.
 func NewVerifier(issuers []config.Issuer, keys *Keys, opts Options) (*Verifier, error) {
-	v := &Verifier{issuers: make(map[string]*issuer, len(issuers)), revocations: opts.Revocations, cache: newCache()}
-	if v.revocations == nil {
-		v.revocations = new(Epoch)
-	}
+	v := &Verifier{issuers: make(map[string]*issuer, len(issuers)), cache: newCache()}
 	v.close = sync.OnceFunc(func() {
 		for _, is := range v.issuers {
 			if !is.source.fromFeed() {
@@ -86,10 +70,13 @@ func (v *Verifier) add(c config.Issuer, keys *Keys, feed *Feed) error {
 
 // sourceOf returns the issuer's feed, or acquires its source from keys.
 func sourceOf(c config.Issuer, keys *Keys, feed *Feed) (*source, error) {
+	if feed == nil && c.JWKS.Control {
+		return nil, errors.New("its keys come from control, and there is none")
+	}
 	if feed == nil {
 		return keys.acquire(sourceID{jwks: c.JWKS, symmetric: c.Symmetric})
 	}
-	if c.JWKS != (config.JWKS{}) || c.Symmetric {
+	if c.JWKS.File != "" || c.JWKS.URL != "" || c.Symmetric {
 		return nil, errors.New("an issuer with a feed has no other key set, and no symmetric keys")
 	}
 	return feed.s, nil
@@ -100,20 +87,18 @@ func sourceOf(c config.Issuer, keys *Keys, feed *Feed) (*source, error) {
 // verifier first, and the sources that both name stay loaded.
 func (v *Verifier) Close() { v.close() }
 
-// Verify returns the principal of a token, or a *Error. It neither trims nor
+// Verify returns the principal of a token, or a *Error. Whether the token is
+// revoked is for who asks: that may change at any time, and the principal says
+// all that it depends on. It neither trims nor
 // unwraps: raw is the bare token. ctx bounds only the wait for an unknown kid.
 func (v *Verifier) Verify(ctx context.Context, now time.Time, raw string) (request.Principal, error) {
-	// INVARIANT: the epoch is read before the token is looked at, so a
-	// revocation in between leaves a dead entry and never a live one.
-	revocation := v.revocations.n.Load()
-	if p, ok := v.cache.get(now, raw, revocation); ok {
+	if p, ok := v.cache.get(now, raw); ok {
 		return p, nil
 	}
 	e, err := v.verify(ctx, now, raw)
 	if err != nil {
 		return request.Principal{}, err
 	}
-	e.revocation = revocation
 	v.cache.put(e)
 	return e.principal, nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gatehouse/internal/ads"
+	"gatehouse/internal/revision"
 	"gatehouse/internal/snapshot"
 )
 
@@ -25,6 +26,11 @@ type loadState struct {
 // restore serves what the last process served, before anything else: its
 // Envoy holds these routes, and requests may wait for their Check.
 func (a *App) restore(ctx context.Context) {
+	if a.control != nil {
+		if err := a.control.restore(); err != nil {
+			a.log.Error("what control said to the last process can't be used", "error", err)
+		}
+	}
 	saved, err := a.store.Load()
 	if err != nil {
 		a.log.Error("the saved policy sets can't be used", "error", err)
@@ -37,15 +43,28 @@ func (a *App) restore(ctx context.Context) {
 		a.log.Error("part of what was saved is lost", "error", saved.Lost)
 	}
 	until := saved.ReplacedAt.Add(a.opts.Grace)
-	if saved.Previous != nil && time.Now().Before(until) {
-		if s, err := a.builder.Build(ctx, saved.Previous); err == nil {
+	if saved.Previous.Files != nil && time.Now().Before(until) && a.mayServe(saved.Previous) == nil {
+		if s, err := a.builder.Build(ctx, saved.Previous.Files); err == nil {
 			a.know(s)
 			a.ads.Restore(until, s.Resources)
 		}
 	}
-	if err := a.push(ctx, saved.Current); err != nil {
+	err = a.mayServe(saved.Current)
+	if err == nil {
+		err = a.push(ctx, saved.Current.Files)
+	}
+	if err != nil {
 		a.log.Error("the saved policy set can't be used", "error", err)
 	}
+}
+
+// mayServe says whether a saved set may be served again. At a sidecar with
+// control, what control did not sign may not: whoever wrote it there.
+func (a *App) mayServe(s snapshot.Accepted) error {
+	if a.control == nil {
+		return nil
+	}
+	return a.control.restored(s)
 }
 
 // loadPolicies reads the policy folder. A set that is refused leaves the one
@@ -65,14 +84,14 @@ func (a *App) lookAtPolicies(ctx context.Context) {
 }
 
 // held names what a reading found.
-func held(files snapshot.Files, err error) string {
+func held(files revision.Files, err error) string {
 	if err != nil {
 		return err.Error()
 	}
-	return snapshot.Revision(files)
+	return revision.ID(files)
 }
 
-func (a *App) take(ctx context.Context, files snapshot.Files, err error) {
+func (a *App) take(ctx context.Context, files revision.Files, err error) {
 	found := held(files, err)
 	// Noted before the push: what Envoy says of the set may come at once, and
 	// is not to be wiped out.
@@ -81,17 +100,22 @@ func (a *App) take(ctx context.Context, files snapshot.Files, err error) {
 		err = a.push(ctx, files)
 	}
 	if err != nil {
-		a.metrics.RevisionLoaded(err)
-		a.note(func(s *loadState) { s.Error = err.Error() })
-		a.log.Error("the policy set is refused; the one before stays in force", "in_force", a.inForce(), "error", err)
+		a.refuse(err)
 	}
+}
+
+// refuse notes that a set was not taken.
+func (a *App) refuse(err error) {
+	a.metrics.RevisionLoaded(err)
+	a.note(func(s *loadState) { s.Error = err.Error() })
+	a.log.Error("the policy set is refused; the one before stays in force", "in_force", a.inForce(), "error", err)
 }
 
 // push compiles a set and hands it to the switch, which makes Check know it
 // before Envoy does.
-func (a *App) push(ctx context.Context, files snapshot.Files) error {
-	revision := snapshot.Revision(files)
-	if a.load.Load().Revision == revision {
+func (a *App) push(ctx context.Context, files revision.Files) error {
+	id := revision.ID(files)
+	if a.load.Load().Revision == id {
 		a.metrics.RevisionLoaded(nil)
 		return nil
 	}
@@ -100,7 +124,7 @@ func (a *App) push(ctx context.Context, files snapshot.Files) error {
 		return err
 	}
 	a.metrics.RevisionLoaded(nil)
-	a.note(func(l *loadState) { l.Revision = revision })
+	a.note(func(l *loadState) { l.Revision = id })
 	a.ads.Push(s.Resources, func() { a.know(s) })
 	return nil
 }
@@ -154,13 +178,22 @@ func (a *App) taken(revision string) {
 	if !ok {
 		return
 	}
-	if err := a.store.Accept(s.Files, time.Now()); err != nil {
+	set := snapshot.Accepted{Files: s.Files}
+	if a.control != nil {
+		set.Signed = a.control.taken(revision)
+	}
+	a.storeMu.Lock()
+	defer a.storeMu.Unlock()
+	if err := a.store.Accept(set, time.Now()); err != nil {
 		a.log.Error("the accepted policy set can't be saved", "revision", revision, "error", err)
 	}
 }
 
 func (a *App) failed(revision, reason string) {
 	a.metrics.RevisionLoaded(errors.New(reason))
+	if a.control != nil {
+		a.control.failed(revision, reason)
+	}
 	a.table.Withdraw(revision)
 	a.note(func(s *loadState) {
 		// A newer set may have been pushed since: what it becomes is still open.
@@ -185,14 +218,20 @@ type Status struct {
 	Revisions []string   `json:"revisions"` // that requests can match
 	Envoy     ads.Status `json:"envoy"`
 	Keys      any        `json:"keys"`
+
+	Control *ControlStatus `json:"control,omitempty"`
 }
 
 // Status shows what is in force, what was refused, and what Envoy says of it.
 func (a *App) Status() Status {
-	return Status{
+	st := Status{
 		Name: a.sidecar.Name, Revision: a.inForce(), Loaded: a.load.Load(),
 		Revisions: slices.Sorted(slices.Values(a.table.Revisions())), Envoy: a.ads.Status(), Keys: a.keys.Status(),
 	}
+	if a.control != nil {
+		st.Control = a.control.status()
+	}
+	return st
 }
 
 // Ready is nil when a policy is in force at an Envoy that took it whole.

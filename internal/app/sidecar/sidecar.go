@@ -20,6 +20,7 @@ import (
 	"gatehouse/internal/ads"
 	"gatehouse/internal/config"
 	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/live"
 	"gatehouse/internal/ratelimit"
 	"gatehouse/internal/request"
 	"gatehouse/internal/snapshot"
@@ -30,12 +31,13 @@ import (
 // Options are what the process is started with.
 type Options struct {
 	Config   string              // path of sidecar.yaml
-	Policies string              // folder of the policy set
+	Policies string              // folder of the policy set; none where control sends it
 	Log      io.Writer           // JSON lines; os.Stderr where nil
 	Level    slog.Level          // of the log
 	Env      func(string) string // os.Getenv where nil; credentials come from it
 	Version  string              // of the build
 	Grace    time.Duration       // ads.Grace where 0; shorter ones are for tests
+	Now      func() time.Time    // time.Now where nil
 }
 
 // gcPercent collects less often than Go's default: the live heap is a few
@@ -53,6 +55,8 @@ type App struct {
 	log     *slog.Logger
 	metrics *telemetry.Metrics
 	records *telemetry.Records
+	live    *live.Data
+	control *control // nil without a control service
 	keys    *token.Keys
 	table   *snapshot.Table
 	builder *snapshot.Builder
@@ -70,6 +74,8 @@ type App struct {
 	broken chan error // of capacity 1: why the process can't go on
 	loadMu sync.Mutex // one writer of load at a time
 	load   atomic.Pointer[loadState]
+
+	storeMu sync.Mutex // one user of store at a time
 }
 
 // New reads the configuration and makes the parts. Nothing runs and nothing
@@ -80,7 +86,7 @@ func New(o Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Policies, err = filepath.Abs(o.Policies); err != nil {
+	if o.Policies, err = policyFolder(o.Policies, sc); err != nil {
 		return nil, err
 	}
 	a := &App{opts: o, sidecar: sc, log: telemetry.NewLogger(o.Log, o.Level), reload: make(chan struct{}, 1), broken: make(chan error, 1), lookPeriod: lookPeriod}
@@ -99,16 +105,59 @@ func New(o Options) (*App, error) {
 	a.records = telemetry.NewRecords(filepath.Join(sc.StateDir, "decisions.jsonl"), a.metrics)
 	a.keys = token.NewKeys(token.KeysOptions{Log: a.log, Saved: filepath.Join(sc.StateDir, "keys")})
 	a.table = snapshot.NewTable()
-	a.builder = snapshot.NewBuilder(sc, a.keys, &token.Epoch{})
+	if err := a.belong(); err != nil {
+		return nil, err
+	}
 	a.ads = ads.New(a.adsOptions())
 	a.authz = extauthz.New(extauthz.Options{
-		Table: a.table, Limiter: ratelimit.New(), Log: a.log, Observe: a.observe, Now: time.Now,
-		Workload: workload(sc), Tenant: boundTenant(sc), Credentials: credentials,
+		Table: a.table, Limiter: ratelimit.New(), Log: a.log, Observe: a.observe, Now: a.now,
+		Live: a.live, Credentials: credentials,
 	})
 	a.debug, err = telemetry.NewDebugServer(telemetry.DebugConfig{
 		Address: sc.Debug, Registry: a.metrics.Registry(), Ready: a.Ready, Status: func() any { return a.Status() },
 	})
 	return a, err
+}
+
+// policyFolder is where the policy set lies, "" where control sends it.
+func policyFolder(dir string, sc *config.Sidecar) (string, error) {
+	switch {
+	case sc.Control != nil && dir != "":
+		return "", errors.New("--policies: the policy set comes from control, as sidecar.yaml says; push it there, or leave control out")
+	case sc.Control != nil:
+		return "", nil
+	case dir == "":
+		return "", errors.New("needs --policies DIR, or control in sidecar.yaml")
+	}
+	return filepath.Abs(dir)
+}
+
+// belong makes what depends on whether there is a control service: the live
+// data, and who builds snapshots.
+func (a *App) belong() (err error) {
+	sc := a.sidecar
+	a.live = live.New(live.Binding{Workload: workload(sc), Tenant: boundTenant(sc)}, sc.Control != nil, a.opts.Now)
+	if sc.Control == nil {
+		a.builder = snapshot.NewBuilder(sc, a.keys, nil)
+		return nil
+	}
+	if a.control, err = newControl(a, sc.Control); err != nil {
+		return err
+	}
+	a.builder = snapshot.NewBuilder(sc, a.keys, a.control.feed)
+	a.records.Forward(a.control.record)
+	a.metrics.ShowLine(a.control.standing)
+	return nil
+}
+
+// now is the time by which tokens are judged: control's, where there is one
+// and this machine's differs.
+func (a *App) now() time.Time {
+	t := a.opts.Now()
+	if a.control != nil {
+		t = t.Add(time.Duration(a.control.ahead.Load()))
+	}
+	return t
 }
 
 func withDefaults(o Options) Options {
@@ -117,6 +166,9 @@ func withDefaults(o Options) Options {
 	}
 	if o.Env == nil {
 		o.Env = os.Getenv
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Grace == 0 {
 		o.Grace = ads.Grace
@@ -201,7 +253,12 @@ func (a *App) start(run context.Context, cancel context.CancelFunc) error {
 	}
 	a.undo = append(a.undo, func() { cancel(); a.wg.Wait() })
 	a.restore(run)
-	a.loadPolicies(run)
+	if a.control == nil {
+		a.loadPolicies(run)
+	} else {
+		a.control.start(run)
+		a.undo = append(a.undo, a.control.line.Close)
+	}
 	a.ads.Drain(run)
 	a.wg.Go(func() { a.ads.Run(run) })
 	a.wg.Go(func() { a.watchKeyAges(run) })

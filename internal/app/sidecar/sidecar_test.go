@@ -13,6 +13,7 @@ import (
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/envoytest"
+	"gatehouse/internal/revision"
 	"gatehouse/internal/snapshot"
 )
 
@@ -95,7 +96,7 @@ func TestOnlyWhatEnvoyTookIsSaved(t *testing.T) {
 	}
 	envoytest.Eventually(t, "it is saved", func() bool {
 		saved, err := a.store.Load()
-		return err == nil && saved != nil && snapshot.Revision(saved.Current) == p.revision()
+		return err == nil && saved != nil && revision.ID(saved.Current.Files) == p.revision()
 	})
 }
 

@@ -59,6 +59,9 @@ func (a *App) watch() (*fsnotify.Watcher, error) {
 // watchPolicies adds each folder of the set. The parent tells of a set that
 // comes later, or that is swapped as a whole by a link.
 func (a *App) watchPolicies(w *fsnotify.Watcher) {
+	if a.control != nil {
+		return
+	}
 	_ = w.Add(filepath.Dir(a.opts.Policies))
 	root, err := filepath.EvalSymlinks(a.opts.Policies)
 	if err != nil {
@@ -112,7 +115,9 @@ func (a *App) follow(ctx context.Context, w *fsnotify.Watcher) {
 			continue
 		case <-look.C:
 			a.refreshFiles(w)
-			a.lookAtPolicies(ctx)
+			if a.control == nil {
+				a.lookAtPolicies(ctx)
+			}
 			continue
 		case <-a.reload:
 		case <-quiet:
@@ -130,8 +135,7 @@ func (a *App) concerns(e fsnotify.Event) bool {
 	if strings.HasPrefix(base, ".") && !strings.HasPrefix(base, "..") {
 		return false
 	}
-	root, err := filepath.EvalSymlinks(a.opts.Policies)
-	if within(a.opts.Policies, e.Name) || (err == nil && within(root, e.Name)) {
+	if a.control == nil && a.inPolicies(e.Name) {
 		return true
 	}
 	for _, l := range envoyconf.Listeners(a.sidecar) {
@@ -142,13 +146,20 @@ func (a *App) concerns(e fsnotify.Event) bool {
 	return false
 }
 
+func (a *App) inPolicies(path string) bool {
+	root, err := filepath.EvalSymlinks(a.opts.Policies)
+	return within(a.opts.Policies, path) || (err == nil && within(root, path))
+}
+
 func within(dir, path string) bool {
 	return path == dir || strings.HasPrefix(path, dir+string(filepath.Separator))
 }
 
 func (a *App) reloadAll(ctx context.Context, w *fsnotify.Watcher) {
 	a.refreshFiles(w)
-	a.loadPolicies(ctx)
+	if a.control == nil {
+		a.loadPolicies(ctx)
+	}
 }
 
 // refreshFiles watches folders that are new, and reads key sets and

@@ -1,0 +1,183 @@
+// Package link is a sidecar's line to control: one connection over TLS, on it
+// the one Sync stream, and what it carries up: the newest status and batches of
+// decision records. It comes back by itself, and knows nothing of what it hears:
+// a Handler does.
+//
+// It refuses to speak in clear. What waits to go up is bounded: of statuses the
+// newest, of records queueLength; what has no room is dropped and counted.
+//
+// A Line is safe for concurrent use.
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"gatehouse/api/v1/sidecarpb"
+)
+
+// Bounds of a line.
+const (
+	maxMessage   = 32 << 20         // bytes of one that control sends
+	pingEvery    = 10 * time.Second // on a silent connection
+	pingTimeout  = 10 * time.Second // then it is dead
+	greetTimeout = 10 * time.Second // from the stream's start to Welcome
+	sendTimeout  = 30 * time.Second // of one message
+	firstPause   = 250 * time.Millisecond
+	longestPause = 10 * time.Second // between two tries, plus up to a half
+)
+
+// Handler takes what control says. Its methods are called one after the other,
+// in the order of the messages; while one runs, nothing else is heard.
+type Handler interface {
+	Welcome(*sidecarpb.Welcome)
+	Live(*sidecarpb.Live)
+	Revision(*sidecarpb.Revision)
+	Beat(*sidecarpb.Beat)
+	// Status is what to tell control of this sidecar now.
+	Status() *sidecarpb.Status
+}
+
+// Options are what a Line needs.
+type Options struct {
+	Address     string                 // host:port
+	TLS         *tls.Config            // who may be control
+	Secret      func() (string, error) // the credential, asked for at each try
+	Build       string
+	Incarnation int64 // larger for each later process of the sidecar
+	Handler     Handler
+	Log         *slog.Logger
+	Dropped     func(n int) // told of records that had no room; must not block
+}
+
+// Line is a line to control. Make it with New.
+type Line struct {
+	opts   Options
+	conn   *grpc.ClientConn
+	client sidecarpb.SidecarsClient
+	out    *outbox
+	news   chan struct{} // of capacity 1: the status has changed
+	up     atomic.Bool
+}
+
+// New prepares a line. Nothing is dialled.
+func New(o Options) (*Line, error) {
+	l := &Line{opts: o, out: newOutbox(o.Dropped), news: make(chan struct{}, 1)}
+	conn, err := grpc.NewClient("passthrough:///"+o.Address,
+		grpc.WithTransportCredentials(credentials.NewTLS(o.TLS)),
+		grpc.WithPerRPCCredentials(bearer(o.Secret)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithConnectParams(connectParams()),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("control %s: %w", o.Address, err)
+	}
+	l.conn, l.client = conn, sidecarpb.NewSidecarsClient(conn)
+	return l, nil
+}
+
+// Up reports whether a stream is there and control has welcomed it.
+func (l *Line) Up() bool { return l.up.Load() }
+
+// Changed says that the status is another now. It never blocks.
+func (l *Line) Changed() {
+	select {
+	case l.news <- struct{}{}:
+	default:
+	}
+}
+
+// Record queues a decision record, one JSON object. It never blocks.
+func (l *Line) Record(record []byte) { l.out.add(record) }
+
+// Close ends the connection.
+func (l *Line) Close() { _ = l.conn.Close() }
+
+// Run keeps a stream until ctx ends.
+func (l *Line) Run(ctx context.Context) {
+	pause, before := firstPause, ""
+	for ctx.Err() == nil {
+		welcomed, err := l.session(ctx)
+		if welcomed {
+			pause, before = firstPause, ""
+		}
+		if text := describe(err); ctx.Err() == nil && text != before {
+			l.opts.Log.Warn("no line to control; what it said last stays in force", "control", l.opts.Address, "error", text)
+			before = text
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause + rand.N(pause/2)):
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
+
+// describe says what to do where control's answer tells it.
+func describe(err error) string {
+	if status.Code(err) == codes.Unauthenticated {
+		return "control does not know the credential, or has revoked it; register the sidecar, or rotate its credential, and replace the credential file: " + err.Error()
+	}
+	return fmt.Sprint(err)
+}
+
+var errSilent = errors.New("control did not answer in time")
+
+// session opens one stream and stays on it until it ends. It reports whether
+// control welcomed it.
+func (l *Line) session(ctx context.Context) (welcomed bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(greetTimeout, func() { cancel(errSilent) })
+	defer late.Stop()
+	stream, err := l.client.Sync(ctx)
+	if err != nil {
+		return false, cause(ctx, err)
+	}
+	s := &session{line: l, stream: stream, welcome: make(chan struct{}), stored: make(chan int64, 1), cancel: cancel}
+	defer l.up.Store(false)
+	heard := make(chan error, 1)
+	go func() { heard <- s.listen() }()
+	err = s.speak(ctx, late.Stop)
+	cancel(err)
+	if e := <-heard; err == nil || errors.Is(err, context.Canceled) {
+		err = e
+	}
+	return s.welcomed(), cause(ctx, err)
+}
+
+// cause prefers why we ended a stream to what came of it.
+func cause(ctx context.Context, err error) error {
+	if c := context.Cause(ctx); c != nil && !errors.Is(c, context.Canceled) {
+		return c
+	}
+	return err
+}
+
+// bearer is the credential of each call.
+type bearer func() (string, error)
+
+// GetRequestMetadata returns the credential as metadata.
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	secret, err := b()
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"authorization": "Bearer " + secret}, nil
+}
+
+// RequireTransportSecurity keeps the credential off connections in clear.
+func (bearer) RequireTransportSecurity() bool { return true }
