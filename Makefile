@@ -16,7 +16,7 @@ FUZZTIME ?= 10s
 # without the race detector; all others run with it where there is a C compiler.
 # What a test learns from another process the cache of go test does not see:
 # these and internal/arch are run anew.
-PROCESS := ./internal/e2e ./internal/devstack ./internal/demo ./internal/cli ./internal/pgserver ./internal/pgtest ./migrations
+PROCESS := ./internal/e2e ./internal/devstack ./internal/demo ./internal/cli ./internal/pgserver ./internal/pgtest ./internal/redistest ./control/rates ./migrations
 RACE     = $$([ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null && echo -race || true)
 OTHERS   = $$(go list ./... | grep -vxF "$$(go list $(PROCESS))")
 
@@ -29,9 +29,10 @@ ENVOY_CONFIG := bin/gatehouse envoy-config policies/shipped --sidecar deploy/sid
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: ## fetch what is missing: Envoy (into .tools), Postgres (from the system) and the Go modules
+setup: ## fetch what is missing: Envoy (into .tools), Postgres and Redis (from the system) and the Go modules
 	@scripts/envoy.sh >/dev/null
 	@scripts/postgres.sh >/dev/null
+	@scripts/redis.sh >/dev/null
 	@go mod download
 
 build: ## build bin/gatehouse, bin/gatehouse-control and bin/gatehouse-sidecar
@@ -49,7 +50,7 @@ test-race: ## tests of the parts, with the race detector where there is a C comp
 	@race=$(RACE); [ -n "$$race" ] || echo "no C compiler: the race detector is off"; \
 	go test $$race $(OTHERS)
 
-e2e: setup ## tests that run whole processes, a real Envoy and a real Postgres
+e2e: setup ## tests that run whole processes, a real Envoy, Postgres and Redis
 	@ENVOY=$$(scripts/envoy.sh) go test -count=1 -p 1 -timeout 9m $(PROCESS)
 
 bench: ## benchmarks; PKG=./internal/token BENCH=Verify

@@ -24,6 +24,7 @@ import (
 type Options struct {
 	Table   *snapshot.Table
 	Limiter *ratelimit.Limiter
+	Mesh    MeshLimits // nil where there is no control
 	Log     *slog.Logger
 	Observe func(*Event)     // called once at the end of each check; must not block
 	Now     func() time.Time // time.Now outside of tests
@@ -159,6 +160,6 @@ func (s *Server) locate(c *check) *Refusal {
 	}
 	c.snap, c.route, c.Route = snap, route, route.Name
 	c.observing = route.Mode == config.Observe
-	c.Listener, c.Mode = route.Match.Listener, route.Mode
+	c.Listener, c.Mode, c.Limits = route.Match.Listener, route.Mode, route.Limits
 	return nil
 }

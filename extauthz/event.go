@@ -24,6 +24,7 @@ type Event struct {
 	Mode       config.Mode
 	Principal  request.Principal
 	Permission string
+	Limits     []config.Limit // of the route
 
 	Allowed bool
 	Refusal *Refusal   // why it was refused; nil when allowed

@@ -1,6 +1,7 @@
 package extauthz_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -59,6 +60,8 @@ type harness struct {
 	keyless *tokentest.Issuer // its key set can't be had
 	events  []*extauthz.Event
 	now     time.Time
+
+	confirmKeys func(now time.Time) // that control's are good as of then; nil without control
 }
 
 func newHarness(t testing.TB, edit ...func(*extauthz.Options)) *harness {
@@ -72,13 +75,39 @@ func newHarnessWith(t testing.TB, rego string, edit ...func(*extauthz.Options)) 
 	t.Helper()
 	h := &harness{t: t, table: snapshot.NewTable(), issuer: tokentest.NewIssuer(t, "main", "https://issuer.test", "gatehouse"), now: time.Now()}
 	h.keyless = tokentest.NewIssuer(t, "keyless", "https://keyless.test", "gatehouse")
-	jwks := filepath.Join(t.TempDir(), "jwks.json")
-	check(t, os.WriteFile(jwks, h.issuer.JWKS(), 0o600))
-	files := revision.Files{"gatehouse.yaml": fmt.Appendf(nil, testSet, jwks), "authz.rego": []byte(rego)}
-	keys := token.NewKeys(token.KeysOptions{})
-	snap, err := snapshot.NewBuilder(testSidecar(t), keys, nil).Build(context.Background(), files)
+	h.load(testSidecar(t, ""), testSet, rego, h.issuer, nil)
+	h.serve(edit...)
+	return h
+}
+
+// newFedHarness is a harness over another set, whose main issuer is control:
+// its keys are fed. It returns a token of the other issuer, which a file has.
+func newFedHarness(t testing.TB, set string, edit ...func(*extauthz.Options)) (h *harness, outside string) {
+	t.Helper()
+	rego, err := fs.ReadFile(policies.Shipped(), "authz.rego")
 	check(t, err)
+	h = &harness{t: t, table: snapshot.NewTable(), issuer: tokentest.NewIssuer(t, "control", "https://issuer.test", "gatehouse"), now: time.Now()}
+	other := tokentest.NewIssuer(t, "outside", "https://outside.test", "gatehouse")
+	feed := token.NewFeed("control", nil)
+	h.confirmKeys = func(now time.Time) { check(t, feed.Replace(h.issuer.JWKS(), now)) }
+	h.confirmKeys(h.now)
+	h.load(testSidecar(t, "control: {address: \"127.0.0.1:1\", credential_file: /etc/gatehouse/credential.json}\n"), set, string(rego), other, feed)
+	h.serve(edit...)
+	return h, other.Token("developer", "org1")
+}
+
+// load compiles a set whose one key file is that of an issuer.
+func (h *harness) load(sc *config.Sidecar, set, rego string, filed *tokentest.Issuer, feed *token.Feed) {
+	h.t.Helper()
+	jwks := filepath.Join(h.t.TempDir(), "jwks.json")
+	check(h.t, os.WriteFile(jwks, filed.JWKS(), 0o600))
+	files := revision.Files{"gatehouse.yaml": fmt.Appendf(nil, set, jwks), "authz.rego": []byte(rego)}
+	snap, err := snapshot.NewBuilder(sc, token.NewKeys(token.KeysOptions{}), feed).Build(context.Background(), files)
+	check(h.t, err)
 	h.table.Add(snap)
+}
+
+func (h *harness) serve(edit ...func(*extauthz.Options)) {
 	o := extauthz.Options{
 		Table: h.table, Limiter: ratelimit.New(), Log: slog.New(slog.DiscardHandler),
 		Observe: func(e *extauthz.Event) { h.events = append(h.events, e) },
@@ -92,17 +121,16 @@ func newHarnessWith(t testing.TB, rego string, edit ...func(*extauthz.Options)) 
 		f(&o)
 	}
 	h.Server = extauthz.New(o)
-	return h
 }
 
-func testSidecar(t testing.TB) *config.Sidecar {
+// testSidecar is bound to org1, or belongs to a control that a line names.
+func testSidecar(t testing.TB, control string) *config.Sidecar {
 	t.Helper()
-	sc, err := config.ParseSidecar("sidecar.yaml", []byte(`
+	sc, err := config.ParseSidecar("sidecar.yaml", []byte(cmp.Or(control, "principal: {subject: agent-7, tenant: org1, project: proj1, role: developer}\n")+`
 name: test
 socket: /run/gatehouse/gate.sock
 state_dir: /var/lib/gatehouse
 listeners: {inbound: {address: "127.0.0.1:8080"}, outbound: {address: "127.0.0.1:8081"}}
-principal: {subject: agent-7, tenant: org1, project: proj1, role: developer}
 credentials: {tools: {env: TOOLS_KEY}}
 `))
 	check(t, err)

@@ -28,6 +28,9 @@ type Ask struct {
 	Cost  int           // units of this request; 0 means 1
 }
 
+// invalid reports whether the ask is out of range, which denies.
+func (a *Ask) invalid() bool { return a.Count < 1 || a.Per <= 0 || a.Burst < 1 || a.Cost < 0 }
+
 // Result is the answer to one request, and the state of the limit that binds
 // it: of those that deny the one that takes longest, else the one with the
 // least remaining.
@@ -128,7 +131,7 @@ func rollback(done []undo) {
 // ask of the same counter sees it.
 func (l *Limiter) takeLocked(at int64, a *Ask) (Result, undo) {
 	r := Result{Limit: a.Rule, Count: a.Count, Per: a.Per, Burst: a.Burst, RetryAfter: unknownRetry, Reset: unknownRetry}
-	if a.Count < 1 || a.Per <= 0 || a.Burst < 1 || a.Cost < 0 {
+	if a.invalid() {
 		return r, undo{}
 	}
 	t, c := l.counterLocked(at, a)
@@ -187,6 +190,15 @@ func binds(a, b *Result) bool {
 		return a.RetryAfter > b.RetryAfter
 	}
 	return a.Remaining < b.Remaining
+}
+
+// Binding is the one of two results on the same request that binds it, by the
+// rule that Result names. One that asked no limit never binds.
+func Binding(a, b Result) Result {
+	if a.Limit == "" || (b.Limit != "" && binds(&b, &a)) {
+		return b
+	}
+	return a
 }
 
 // Key joins the parts of a counter's key, the limit's name first. Each part is

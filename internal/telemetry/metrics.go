@@ -55,6 +55,7 @@ type Metrics struct {
 	tokens       *series[string, prometheus.Counter]
 	policies     *series[policyLabels, prometheus.Counter]
 	rateLimited  *series[string, prometheus.Counter]
+	meshLimited  *series[meshLabels, prometheus.Counter]
 	requests     *series[requestLabels, prometheus.Counter]
 	reached      *series[string, prometheus.Counter]
 	unrouted     prometheus.Counter
@@ -81,6 +82,11 @@ type checkSeries struct {
 type policyLabels struct {
 	result string
 	cached bool
+}
+
+type meshLabels struct {
+	source  string
+	allowed bool
 }
 
 type requestLabels struct {
@@ -123,6 +129,14 @@ func (m *Metrics) registerChecks() {
 	m.registry.MustRegister(m.checkSeconds)
 	m.tokens = m.oneLabel("gatehouse_token_verifications_total", "Tokens verified.", "result")
 	m.rateLimited = m.oneLabel("gatehouse_rate_limited_total", "Requests refused by a rate limit.", "rule")
+	mesh := m.counters("gatehouse_mesh_limit_decisions_total", "Decisions by rate limits of the mesh.", "source", "decision")
+	m.meshLimited = newSeries(meshLabels{source: other}, func(l meshLabels) prometheus.Counter {
+		decision := deny
+		if l.allowed {
+			decision = allow
+		}
+		return with(mesh, l.source, decision)
+	})
 	policies := m.counters("gatehouse_policy_decisions_total", "Policy decisions.", "result", "cached")
 	m.policies = newSeries(policyLabels{result: other}, func(l policyLabels) prometheus.Counter {
 		return with(policies, l.result, strconv.FormatBool(l.cached))
@@ -198,6 +212,11 @@ func (m *Metrics) PolicyDecided(result string, cached bool) {
 
 // RateLimited counts a request refused by the limit named rule.
 func (m *Metrics) RateLimited(rule string) { m.rateLimited.get(rule).Inc() }
+
+// MeshLimited counts decisions by limits of the mesh, by who made them.
+func (m *Metrics) MeshLimited(source string, allowed bool) {
+	m.meshLimited.get(meshLabels{source, allowed}).Inc()
+}
 
 // Request counts a finished request.
 func (m *Metrics) Request(r Request) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,11 +52,20 @@ type control struct {
 	mu      sync.Mutex // guards all below
 	welcome *sidecarpb.Welcome
 	live    *sidecarpb.Live
-	saved   time.Time         // when last
-	want    revision.Signed   // the newest that was handed to Envoy
-	have    revision.Signed   // the newest that Envoy took
-	known   []revision.Signed // of revisions that Envoy may still confirm, the newest last
+	saved   time.Time       // the confirmation that is saved
+	order   int64           // of the activation that came last
+	want    arrival         // the newest that was handed to Envoy
+	have    revision.Signed // the newest that Envoy took
+	known   []arrival       // of revisions that Envoy may still confirm, the newest last
 	refused *sidecarpb.Refused
+	late    int64 // order of the activation that was refused
+}
+
+// arrival is an activation and its place among all that came: what an
+// activation that is refused says of its generation is not to be believed.
+type arrival struct {
+	revision.Signed
+	order int64
 }
 
 // newControl reads the credential file and prepares the line.
@@ -119,8 +129,7 @@ func tlsConfig(c *config.Control) (*tls.Config, error) {
 	return conf, nil
 }
 
-// start restores what control said to the last process, and opens the line.
-// Requests wait for neither.
+// start opens the line. Requests don't wait for it.
 func (m *control) start(run context.Context) {
 	m.app.wg.Go(func() { m.line.Run(run) })
 	m.app.wg.Go(func() { m.follow(run) })
@@ -156,7 +165,7 @@ func (m *control) Live(l *sidecarpb.Live) {
 	m.live = l
 	m.mu.Unlock()
 	m.app.live.SetState(stateOf(l))
-	m.confirmKeys(m.app.opts.Now())
+	m.confirmKeys(m.app.now())
 	m.save()
 	m.line.Changed()
 }
@@ -191,7 +200,7 @@ func (m *control) Beat(b *sidecarpb.Beat) {
 		return // the newer one is on its way
 	}
 	m.app.live.Confirm(now)
-	m.confirmKeys(now)
+	m.confirmKeys(m.app.now())
 	m.mu.Lock()
 	due := now.Sub(m.saved) >= savePeriod
 	m.mu.Unlock()
@@ -212,8 +221,8 @@ func (m *control) setClock(ahead time.Duration) {
 	}
 }
 
-// confirmKeys says that control's keys are good as of now: its own were sent,
-// or confirmed.
+// confirmKeys says that control's keys are good as of now, by the clock that
+// judges their age (App.now): they were sent, or confirmed.
 func (m *control) confirmKeys(now time.Time) {
 	m.mu.Lock()
 	doc := m.live.GetKeySet()
@@ -250,8 +259,11 @@ func (m *control) follow(run context.Context) {
 // take verifies an activation and hands its revision to Envoy. One that is
 // refused is told, and what is in force stays.
 func (m *control) take(ctx context.Context, r *sidecarpb.Revision) {
-	signed := signedOf(r)
-	files, err := m.verify(signed, r.GetBundle())
+	signed := m.arrived(r)
+	// Noted before the push: what Envoy says of the set may come at once, and
+	// is not to be wiped out.
+	m.app.note(func(s *loadState) { s.Time, s.Error = m.app.opts.Now(), "" })
+	files, err := m.verify(signed.Signed, r.GetBundle())
 	if err == nil {
 		if m.again(signed) {
 			return
@@ -263,6 +275,13 @@ func (m *control) take(ctx context.Context, r *sidecarpb.Revision) {
 	}
 	m.app.refuse(err)
 	m.refuse(signed, err.Error())
+}
+
+func (m *control) arrived(r *sidecarpb.Revision) arrival {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.order++
+	return arrival{signedOf(r), m.order}
 }
 
 func signedOf(r *sidecarpb.Revision) revision.Signed {
@@ -303,7 +322,7 @@ func (m *control) verify(s revision.Signed, bundle []byte) (revision.Files, erro
 
 // again notes an activation, and reports whether its revision is in force
 // already: then there is nothing to do but to say so.
-func (m *control) again(s revision.Signed) bool {
+func (m *control) again(s arrival) bool {
 	m.mu.Lock()
 	m.want = s
 	m.known = append(m.known, s)[max(0, len(m.known)-maxKnown+1):]
@@ -325,20 +344,21 @@ func (m *control) taken(id string) *revision.Signed {
 	defer m.mu.Unlock()
 	for i := len(m.known) - 1; i >= 0; i-- {
 		if s := m.known[i]; s.Revision == id {
-			m.have = s
-			if m.refused.GetGeneration() <= s.Generation {
+			m.have = s.Signed
+			if m.late <= s.order {
 				m.refused = nil
 			}
 			m.line.Changed()
-			return &s
+			return &s.Signed
 		}
 	}
 	return nil
 }
 
 // refuse tells control that an activation did not come into force.
-func (m *control) refuse(s revision.Signed, reason string) {
+func (m *control) refuse(s arrival, reason string) {
 	m.mu.Lock()
+	m.late = s.order
 	m.refused = &sidecarpb.Refused{Generation: s.Generation, Revision: s.Revision, Reason: cut(reason, mesh.MaxReason)}
 	m.mu.Unlock()
 	m.line.Changed()
@@ -354,11 +374,14 @@ func (m *control) failed(id, reason string) {
 	}
 }
 
+// cut bounds a text that others wrote, and makes it fit to be sent: a message
+// with a string that is no UTF-8 would end the line, and the next, and so on.
 func cut(s string, limit int) string {
+	s = strings.ToValidUTF8(s, "?")
 	if len(s) <= limit {
 		return s
 	}
-	return string([]rune(s[:limit-4])) // a torn last character becomes U+FFFD, of three bytes
+	return strings.ToValidUTF8(s[:limit], "") // without a torn last character
 }
 
 // Status is what to tell control.
@@ -385,9 +408,9 @@ func (m *control) restored(a snapshot.Accepted) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.known = append(m.known, *a.Signed)
+	m.known = append(m.known, arrival{Signed: *a.Signed})
 	if a.Signed.Generation > m.want.Generation {
-		m.want = *a.Signed
+		m.want = arrival{Signed: *a.Signed}
 	}
 	return nil
 }

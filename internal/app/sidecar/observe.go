@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"gatehouse/extauthz"
+	"gatehouse/internal/config"
 	"gatehouse/internal/telemetry"
 )
 
@@ -55,8 +56,19 @@ func record(e *extauthz.Event, class, code, rule string) telemetry.Decision {
 		Route: e.Route, Listener: e.Listener, Method: e.Method, Path: e.Path,
 		Principal: e.Principal, Permission: e.Permission,
 		Allowed: e.Allowed, WouldDeny: len(e.Would) > 0, Mode: string(e.Mode),
-		Class: class, ErrorCode: code, RuleID: rule, Reason: reason(e), Latency: e.Duration,
+		Class: class, ErrorCode: code, RuleID: rule, Reason: reason(e), Latency: e.Duration, Limits: limitNames(e.Limits),
 	}
+}
+
+func limitNames(limits []config.Limit) []string {
+	if len(limits) == 0 {
+		return nil
+	}
+	names := make([]string, len(limits))
+	for i, l := range limits {
+		names[i] = l.Name
+	}
+	return names
 }
 
 func reason(e *extauthz.Event) string {

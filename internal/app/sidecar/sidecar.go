@@ -21,6 +21,7 @@ import (
 	"gatehouse/internal/config"
 	"gatehouse/internal/envoyconf"
 	"gatehouse/internal/live"
+	"gatehouse/internal/meshlimit"
 	"gatehouse/internal/ratelimit"
 	"gatehouse/internal/request"
 	"gatehouse/internal/snapshot"
@@ -111,7 +112,7 @@ func New(o Options) (*App, error) {
 	a.ads = ads.New(a.adsOptions())
 	a.authz = extauthz.New(extauthz.Options{
 		Table: a.table, Limiter: ratelimit.New(), Log: a.log, Observe: a.observe, Now: a.now,
-		Live: a.live, Credentials: credentials,
+		Live: a.live, Mesh: a.meshLimits(), Credentials: credentials,
 	})
 	a.debug, err = telemetry.NewDebugServer(telemetry.DebugConfig{
 		Address: sc.Debug, Registry: a.metrics.Registry(), Ready: a.Ready, Status: func() any { return a.Status() },
@@ -148,6 +149,17 @@ func (a *App) belong() (err error) {
 	a.records.Forward(a.control.record)
 	a.metrics.ShowLine(a.control.standing)
 	return nil
+}
+
+// meshLimits ask control; nil where there is none.
+func (a *App) meshLimits() extauthz.MeshLimits {
+	if a.control == nil {
+		return nil
+	}
+	return meshlimit.New(meshlimit.Options{
+		Ask: a.control.line, Connected: func() int { return int(a.control.connected.Load()) },
+		Observe: func(s meshlimit.Source, allowed bool, _ error) { a.metrics.MeshLimited(string(s), allowed) },
+	})
 }
 
 // now is the time by which tokens are judged: control's, where there is one
@@ -230,6 +242,9 @@ func (a *App) Start(ctx context.Context) error {
 }
 
 func (a *App) start(run context.Context, cancel context.CancelFunc) error {
+	if a.control != nil {
+		a.undo = append(a.undo, a.control.line.Close)
+	}
 	if err := a.records.Start(); err != nil {
 		return err
 	}
@@ -257,7 +272,6 @@ func (a *App) start(run context.Context, cancel context.CancelFunc) error {
 		a.loadPolicies(run)
 	} else {
 		a.control.start(run)
-		a.undo = append(a.undo, a.control.line.Close)
 	}
 	a.ads.Drain(run)
 	a.wg.Go(func() { a.ads.Run(run) })
