@@ -19,6 +19,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // ConfigFile is the configuration of a policy set; the rest of a set is Rego
@@ -110,7 +111,7 @@ func Check(files Files) error {
 }
 
 func validPath(p string) bool {
-	return len(p) <= maxPath && !strings.ContainsAny(p, "\\\x00") && path.IsAbs("/"+p) && path.Clean("/"+p) == "/"+p
+	return len(p) <= maxPath && utf8.ValidString(p) && !strings.ContainsAny(p, "\\\x00") && path.IsAbs("/"+p) && path.Clean("/"+p) == "/"+p
 }
 
 // Kind says how a revision came into force.

@@ -54,6 +54,7 @@ func TestCheckRefuses(t *testing.T) {
 		"parent":    set(ConfigFile, "", "../a.rego", ""),
 		"absolute":  set(ConfigFile, "", "/a.rego", ""),
 		"unclean":   set(ConfigFile, "", "a//b.rego", ""),
+		"no UTF-8":  set(ConfigFile, "", "a\xff.rego", ""),
 		"backslash": set(ConfigFile, "", `a\b.rego`, ""),
 		"long":      set(ConfigFile, "", strings.Repeat("a", maxPath)+".rego", ""),
 		"big":       set(ConfigFile, big),
