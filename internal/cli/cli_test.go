@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"gatehouse/internal/envoytest"
 )
 
@@ -88,6 +90,33 @@ func TestHelpSaysTheExitCodes(t *testing.T) {
 	}
 	if strings.Contains(run(t, "--help").stdout, "demo-app") {
 		t.Error("demo-app is not hidden")
+	}
+}
+
+// TestCommandsAreDocumented holds docs/CLI.md against the commands, both ways.
+func TestCommandsAreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/CLI.md")
+	noError(t, err)
+	named := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(gatehouse(?: [a-z][a-z-]*)+)").FindAllStringSubmatch(string(text), -1) {
+		named[m[1]] = true
+	}
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if path := cmd.CommandPath(); !cmd.HasSubCommands() && !cmd.Hidden {
+			if !named[path] {
+				t.Errorf("docs/CLI.md has no row for %s", path)
+			}
+			delete(named, path)
+		}
+		for _, c := range cmd.Commands() {
+			walk(c)
+		}
+	}
+	walk(newRoot(world{}))
+	for path := range named {
+		t.Errorf("docs/CLI.md has a row for %s, which is not there", path)
 	}
 }
 

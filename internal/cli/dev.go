@@ -35,6 +35,7 @@ func newDev() *cobra.Command {
 	cmd.Flags().StringVar(&o.Data, "data", "", "folder for keys, policies, state and logs (default: a new one, removed at the end)")
 	cmd.Flags().StringVar(&o.Policies, "policies", "", "use this policy set, as it is, instead of the one in the data folder")
 	cmd.Flags().StringVar(&o.Postgres, "postgres", "", "URL of a database to use and migrate, instead of a Postgres in the data folder;\nnaming the same --data each time keeps the secret that its signing keys are sealed with")
+	cmd.Flags().StringVar(&o.Redis, "redis", "", "URL of a Redis to use, instead of one in this process")
 	cmd.Flags().StringVar(&o.ReadyFile, "ready-file", "", "write addresses and process ids to this file, as JSON, when all is ready")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.Out = cmd.ErrOrStderr()

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -136,21 +135,3 @@ func newMigrateVerify(database *string) *cobra.Command {
 }
 
 func milliseconds(d time.Duration) string { return d.Round(time.Millisecond).String() }
-
-// table begins a table; it is printed when it is flushed.
-func table(out io.Writer, heads ...string) *tabwriter.Writer {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row(w, heads...)
-	return w
-}
-
-// row adds a row; what goes wrong with the writer is said by its Flush.
-func row(w *tabwriter.Writer, cells ...string) {
-	for i, c := range cells {
-		if i > 0 {
-			_, _ = io.WriteString(w, "\t")
-		}
-		_, _ = io.WriteString(w, c)
-	}
-	_, _ = io.WriteString(w, "\n")
-}

@@ -45,7 +45,7 @@ func TestMigrate(t *testing.T) {
 
 	r = migrate("verify")
 	r.want(t, ExitOK)
-	r.wantStdout(t, `ok: 4 migrations applied`)
+	r.wantStdout(t, `ok: 5 migrations applied`)
 	r = migrate("status")
 	r.want(t, ExitOK)
 	applied := ` +applied +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ +\d+m?s`
