@@ -1,4 +1,6 @@
-// Command gatehouse-control is one replica of the control service.
+// Command gatehouse-control is one replica of the control service. As
+// "gatehouse-control break-glass" it lets an administrator in when none can log
+// in.
 package main
 
 import (
@@ -14,15 +16,24 @@ import (
 	"gatehouse/internal/buildinfo"
 )
 
-// Exit codes.
-const (
-	failed = 1
-	usage  = 2
-)
+const hint = ".env.example lists the environment that it reads"
 
-func main() { os.Exit(run()) }
+func main() { os.Exit(end(run())) }
 
-func run() int {
+// end says what went wrong, and returns the exit code.
+func end(err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gatehouse-control:", err)
+	}
+	return control.ExitCode(err)
+}
+
+func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == "break-glass" {
+		return control.BreakGlass(ctx, os.Args[2:], os.Getenv, os.Stdout, os.Stderr)
+	}
 	var o control.Options
 	flag.BoolVar(&o.Dev, "dev", false, "migrate the database and make the dev users; never in production")
 	flag.TextVar(&o.Level, "log-level", slog.LevelInfo, "debug, info, warn or error")
@@ -31,22 +42,14 @@ func run() int {
 	o.Version = buildinfo.Version()
 	if *version {
 		fmt.Println(o.Version)
-		return 0
+		return nil
 	}
 	if flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "gatehouse-control: takes no arguments; .env.example lists the environment that it reads")
-		return usage
+		return fmt.Errorf("%w: takes no arguments, but the command break-glass\n%s", control.ErrUsage, hint)
 	}
 	var err error
 	if o.Config, err = control.FromEnvironment(os.Getenv); err != nil {
-		fmt.Fprintf(os.Stderr, "gatehouse-control: %v\n.env.example lists the environment that it reads\n", err)
-		return usage
+		return fmt.Errorf("%w: %w\n%s", control.ErrUsage, err, hint)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := control.Run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "gatehouse-control:", err)
-		return failed
-	}
-	return 0
+	return control.Run(ctx, o)
 }

@@ -12,6 +12,9 @@
 // that don't exist. A dependency that is away, or too many hashes at once, is
 // auth.unavailable and never a "no".
 //
+// BreakGlass lets an administrator in when nobody can log in. It is for a command
+// on the control host and no part of the API.
+//
 //	signing keys:   next ──publishLead──► active ──KeyLife──► retiring ──retireAfter──► retired
 //	refresh token:  issued ──use──► used (and the next one issued); used again ──► family revoked
 //

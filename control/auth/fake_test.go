@@ -23,6 +23,7 @@ type fakeStore struct {
 	used     map[string]bool
 	keys     []SigningKey
 	calls    map[string]int
+	rescue   Rescue // the last one
 }
 
 func newFakeStore() *fakeStore {
@@ -151,6 +152,22 @@ func (f *fakeStore) UpdateKeys(_ context.Context, step func([]SigningKey) ([]Sig
 		f.keys = keys
 	}
 	return keys, err
+}
+
+// Rescue knows one administrator, whose name is in users.
+func (f *fakeStore) Rescue(_ context.Context, r Rescue, _ time.Time) (Rescued, error) {
+	done, err := f.enter("Rescue")
+	defer done()
+	u, ok := f.users[r.User]
+	switch {
+	case err != nil:
+		return Rescued{}, err
+	case !ok || u.Tenant != request.AnyTenant:
+		return Rescued{}, ErrRefused
+	}
+	u.Active, f.rescue = true, r
+	f.users[r.User] = u
+	return Rescued{User: u.Subject, Name: r.User, Enabled: true}, nil
 }
 
 func (f *fakeStore) Prune(context.Context, Rule, time.Time) error {

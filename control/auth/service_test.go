@@ -51,7 +51,7 @@ func TestLoginGivesTokensThatVerify(t *testing.T) {
 	}
 	want := request.Principal{
 		Kind: request.KindToken, Issuer: "control", Subject: "u1", Tenant: "org1", Project: "proj1",
-		Role: request.RoleDeveloper, TokenID: p.TokenID, Expires: epoch.Add(AccessTTL),
+		Role: request.RoleDeveloper, TokenID: p.TokenID, Issued: epoch, Expires: epoch.Add(AccessTTL),
 	}
 	if diff := cmp.Diff(want, p); diff != "" || p.TokenID == "" {
 		t.Errorf("principal (-want +got):\n%s", diff)

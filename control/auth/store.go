@@ -31,6 +31,7 @@ type Store interface {
 	Guesses
 	Sessions
 	Keys
+	Emergencies
 
 	// Prune removes what has no effect any more: attempts by the rule, sessions
 	// and revocations that are over.
@@ -83,6 +84,15 @@ type Keys interface {
 	// else can change any, stores what it returns, and returns that. step may
 	// be called more than once.
 	UpdateKeys(ctx context.Context, step func([]SigningKey) ([]SigningKey, error)) ([]SigningKey, error)
+}
+
+// Emergencies are what is done when nobody can log in.
+type Emergencies interface {
+	// Rescue makes the named administrator of all tenants usable: active, and
+	// with no failed logins counted. One that is not there is made if no active
+	// one is. Any other is ErrRefused, with a sentence. Either outcome is an
+	// audit row in the same transaction, and what was done an event too.
+	Rescue(ctx context.Context, r Rescue, now time.Time) (Rescued, error)
 }
 
 // Subject is whom a token tells of.
