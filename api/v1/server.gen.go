@@ -8,11 +8,60 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
 	"github.com/oapi-codegen/runtime"
 )
+
+// Defines values for AgentStatus.
+const (
+	Active  AgentStatus = "active"
+	Blocked AgentStatus = "blocked"
+	Retired AgentStatus = "retired"
+)
+
+// Valid indicates whether the value is a known member of the AgentStatus enum.
+func (e AgentStatus) Valid() bool {
+	switch e {
+	case Active:
+		return true
+	case Blocked:
+		return true
+	case Retired:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GovernanceRuleRefusal.
+const (
+	Cooldown    GovernanceRuleRefusal = "cooldown"
+	DailyLimit  GovernanceRuleRefusal = "daily_limit"
+	Empty       GovernanceRuleRefusal = ""
+	Locked      GovernanceRuleRefusal = "locked"
+	UnknownRole GovernanceRuleRefusal = "unknown_role"
+)
+
+// Valid indicates whether the value is a known member of the GovernanceRuleRefusal enum.
+func (e GovernanceRuleRefusal) Valid() bool {
+	switch e {
+	case Cooldown:
+		return true
+	case DailyLimit:
+		return true
+	case Empty:
+		return true
+	case Locked:
+		return true
+	case UnknownRole:
+		return true
+	default:
+		return false
+	}
+}
 
 // Defines values for HealthDatabase.
 const (
@@ -44,6 +93,24 @@ func (e HealthStatus) Valid() bool {
 	case HealthStatusDegraded:
 		return true
 	case HealthStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PolicyActivationKind.
+const (
+	Activate PolicyActivationKind = "activate"
+	Rollback PolicyActivationKind = "rollback"
+)
+
+// Valid indicates whether the value is a known member of the PolicyActivationKind enum.
+func (e PolicyActivationKind) Valid() bool {
+	switch e {
+	case Activate:
+		return true
+	case Rollback:
 		return true
 	default:
 		return false
@@ -119,8 +186,80 @@ func (e TokenTokenType) Valid() bool {
 	}
 }
 
+// Agent defines model for Agent.
+type Agent struct {
+	// BlockedAt RFC 3339, in UTC.
+	BlockedAt     *Time   `json:"blocked_at,omitempty"`
+	BlockedReason *string `json:"blocked_reason,omitempty"`
+
+	// CreatedAt RFC 3339, in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// Id A UUID in lower case.
+	Id       ID                     `json:"id"`
+	Metadata map[string]interface{} `json:"metadata"`
+	Name     string                 `json:"name"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId ProjectReference `json:"project_id"`
+
+	// Role What the agent does. It is no role of callers; governance has its rules by it.
+	Role   AgentRole   `json:"role"`
+	Status AgentStatus `json:"status"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+
+	// UpdatedAt RFC 3339, in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// Version Grows with each change; the `ETag` is this number in quotes.
+	Version Version `json:"version"`
+}
+
+// AgentStatus defines model for Agent.Status.
+type AgentStatus string
+
+// AgentBlock defines model for AgentBlock.
+type AgentBlock struct {
+	// Reason Why, for people.
+	Reason Reason `json:"reason"`
+}
+
+// AgentCreate defines model for AgentCreate.
+type AgentCreate struct {
+	// Metadata What its owner wants to know of it. Only texts can be set.
+	Metadata *Metadata `json:"metadata,omitempty"`
+
+	// Name The name of an agent as it stands in tokens, unique in its tenant.
+	Name AgentName `json:"name"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId *ProjectReference `json:"project_id,omitempty"`
+
+	// Role What the agent does. It is no role of callers; governance has its rules by it.
+	Role AgentRole `json:"role"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+}
+
+// AgentList defines model for AgentList.
+type AgentList struct {
+	Items []Agent `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// AgentName The name of an agent as it stands in tokens, unique in its tenant.
+type AgentName = string
+
 // AgentReference The agent that the client is, or "" for none.
 type AgentReference = string
+
+// AgentRole What the agent does. It is no role of callers; governance has its rules by it.
+type AgentRole = string
 
 // Client defines model for Client.
 type Client struct {
@@ -227,11 +366,83 @@ type ClientUpdate struct {
 	Role      *Role             `json:"role,omitempty"`
 }
 
+// Decision defines model for Decision.
+type Decision struct {
+	// At RFC 3339, in UTC.
+	At Time   `json:"at"`
+	Id string `json:"id"`
+
+	// Place Where a tail goes on behind it, as `Last-Event-ID`.
+	Place *string `json:"place,omitempty"`
+
+	// Record The record as the sidecar wrote it.
+	Record DecisionRecord `json:"record"`
+
+	// SidecarId A UUID in lower case.
+	SidecarId ID     `json:"sidecar_id"`
+	TenantId  string `json:"tenant_id"`
+}
+
+// DecisionList defines model for DecisionList.
+type DecisionList struct {
+	Items []Decision `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// DecisionName The id of a decision.
+type DecisionName = string
+
+// DecisionRecord The record as the sidecar wrote it.
+type DecisionRecord = json.RawMessage
+
 // DisplayName A name for people.
 type DisplayName = string
 
 // Document An OpenAPI document.
 type Document map[string]interface{}
+
+// FilterText defines model for FilterText.
+type FilterText = string
+
+// GovernanceRule defines model for GovernanceRule.
+type GovernanceRule struct {
+	// AgentRole What the agent does. It is no role of callers; governance has its rules by it.
+	AgentRole     AgentRole `json:"agent_role"`
+	CanAutoUpdate bool      `json:"can_auto_update"`
+
+	// CooldownSeconds Between two updates.
+	CooldownSeconds int64 `json:"cooldown_seconds"`
+
+	// DailyLimit Updates in any 24 hours.
+	DailyLimit int64 `json:"daily_limit"`
+
+	// LastUpdateAt RFC 3339, in UTC.
+	LastUpdateAt *Time  `json:"last_update_at,omitempty"`
+	Locked       bool   `json:"locked"`
+	LockedReason string `json:"locked_reason"`
+
+	// NextUpdateAt RFC 3339, in UTC.
+	NextUpdateAt *Time `json:"next_update_at,omitempty"`
+
+	// Pending Updates that wait for approval.
+	Pending int64 `json:"pending"`
+
+	// Refusal Why an update is refused now, approval aside; "" for no reason.
+	Refusal          GovernanceRuleRefusal `json:"refusal"`
+	RemainingToday   int64                 `json:"remaining_today"`
+	RequiresApproval bool                  `json:"requires_approval"`
+	UpdatesToday     int64                 `json:"updates_today"`
+}
+
+// GovernanceRuleRefusal Why an update is refused now, approval aside; "" for no reason.
+type GovernanceRuleRefusal string
+
+// GovernanceStatus defines model for GovernanceStatus.
+type GovernanceStatus struct {
+	Items []GovernanceRule `json:"items"`
+}
 
 // Health defines model for Health.
 type Health struct {
@@ -247,6 +458,9 @@ type HealthStatus string
 
 // ID A UUID in lower case.
 type ID = string
+
+// IDReference The id of something of the same tenant, or "" for none.
+type IDReference = string
 
 // KeySet defines model for KeySet.
 type KeySet struct {
@@ -267,11 +481,65 @@ type LoginRequest struct {
 	Username string `json:"username"`
 }
 
+// Metadata What its owner wants to know of it. Only texts can be set.
+type Metadata map[string]string
+
 // NextCursor Where the following part begins; not there on the last.
 type NextCursor = string
 
 // Password A new password. Common ones are refused.
 type Password = string
+
+// PolicyActivation What is in force; not there before the first.
+type PolicyActivation struct {
+	// ActivatedAt RFC 3339, in UTC.
+	ActivatedAt Time `json:"activated_at"`
+
+	// Generation Grows with each activation and each rollback.
+	Generation int64                `json:"generation"`
+	Kind       PolicyActivationKind `json:"kind"`
+
+	// Revision SHA-256 of a revision's files, in hex.
+	Revision RevisionName `json:"revision"`
+}
+
+// PolicyActivationKind defines model for PolicyActivation.Kind.
+type PolicyActivationKind string
+
+// PolicyFiles Texts by relative path.
+type PolicyFiles map[string]string
+
+// PolicySet defines model for PolicySet.
+type PolicySet struct {
+	// Active What is in force; not there before the first.
+	Active *PolicyActivation `json:"active,omitempty"`
+
+	// CreatedAt RFC 3339, in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// InForce How many of these report the active generation.
+	InForce int64 `json:"in_force"`
+
+	// Name The name of a policy set.
+	Name PolicySetName `json:"name"`
+
+	// Sidecars Registered for it and not revoked.
+	Sidecars int64 `json:"sidecars"`
+
+	// Version Grows with each change; the `ETag` is this number in quotes.
+	Version Version `json:"version"`
+}
+
+// PolicySetList defines model for PolicySetList.
+type PolicySetList struct {
+	Items []PolicySet `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// PolicySetName The name of a policy set.
+type PolicySetName = string
 
 // Project defines model for Project.
 type Project struct {
@@ -334,9 +602,105 @@ type Ready struct {
 // ReadyStatus defines model for Ready.Status.
 type ReadyStatus string
 
+// Reason Why, for people.
+type Reason = string
+
 // RefreshRequest defines model for RefreshRequest.
 type RefreshRequest struct {
 	RefreshToken string `json:"refresh_token"`
+}
+
+// Revision defines model for Revision.
+type Revision struct {
+	Active bool `json:"active"`
+
+	// Files Texts by relative path.
+	Files *PolicyFiles `json:"files,omitempty"`
+
+	// Id SHA-256 of a revision's files, in hex.
+	Id   RevisionName `json:"id"`
+	Note string       `json:"note"`
+
+	// PolicySet The name of a policy set.
+	PolicySet PolicySetName `json:"policy_set"`
+
+	// PushedAt RFC 3339, in UTC.
+	PushedAt Time   `json:"pushed_at"`
+	PushedBy string `json:"pushed_by"`
+}
+
+// RevisionActivate defines model for RevisionActivate.
+type RevisionActivate struct {
+	// RevisionId The id of a revision, or the beginning of one that no other revision of the set has.
+	RevisionId RevisionReference `json:"revision_id"`
+}
+
+// RevisionKey A public key that activations are signed with.
+type RevisionKey struct {
+	KeyId string `json:"key_id"`
+
+	// PublicKey Ed25519.
+	PublicKey []byte `json:"public_key"`
+}
+
+// RevisionList defines model for RevisionList.
+type RevisionList struct {
+	Items []Revision `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// RevisionName SHA-256 of a revision's files, in hex.
+type RevisionName = string
+
+// RevisionPush defines model for RevisionPush.
+type RevisionPush struct {
+	// Files Texts by relative path.
+	Files PolicyFiles `json:"files"`
+	Note  *string     `json:"note,omitempty"`
+}
+
+// RevisionReference The id of a revision, or the beginning of one that no other revision of the set has.
+type RevisionReference = string
+
+// RevisionRollback defines model for RevisionRollback.
+type RevisionRollback struct {
+	// RevisionId The id of a revision, or the beginning of one that no other revision of the set has.
+	RevisionId *RevisionReference `json:"revision_id,omitempty"`
+}
+
+// Revocation defines model for Revocation.
+type Revocation struct {
+	// ExpiresAt When it is no longer needed: all that it refuses has expired.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// IssuedBefore RFC 3339, in UTC.
+	IssuedBefore *Time  `json:"issued_before,omitempty"`
+	Reason       string `json:"reason"`
+
+	// Subject A subject or the id of a token, as they stand in tokens.
+	Subject *SubjectName `json:"subject,omitempty"`
+
+	// TenantId A tenant, or `*` for a principal that may cross tenants.
+	TenantId TenantReference `json:"tenant_id"`
+
+	// TokenId A subject or the id of a token, as they stand in tokens.
+	TokenId *SubjectName `json:"token_id,omitempty"`
+}
+
+// RevocationCreate One of `subject` and `token_id`.
+type RevocationCreate struct {
+	Reason *string `json:"reason,omitempty"`
+
+	// Subject A subject or the id of a token, as they stand in tokens.
+	Subject *SubjectName `json:"subject,omitempty"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId *TenantName `json:"tenant_id,omitempty"`
+
+	// TokenId A subject or the id of a token, as they stand in tokens.
+	TokenId *SubjectName `json:"token_id,omitempty"`
 }
 
 // Role defines model for Role.
@@ -361,6 +725,132 @@ type RootLinks struct {
 	Ready    string `json:"ready"`
 }
 
+// Sidecar A registration, and what the sidecar last reported; that is not there before it did.
+type Sidecar struct {
+	// AgentId The id of something of the same tenant, or "" for none.
+	AgentId IDReference `json:"agent_id"`
+	Build   *string     `json:"build,omitempty"`
+
+	// Connected It reported within the last 15 s.
+	Connected bool `json:"connected"`
+
+	// CreatedAt RFC 3339, in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// Generation In force there; 0 for none.
+	Generation *int64 `json:"generation,omitempty"`
+
+	// Id A UUID in lower case.
+	Id ID `json:"id"`
+
+	// LastSeenAt RFC 3339, in UTC.
+	LastSeenAt *Time `json:"last_seen_at,omitempty"`
+
+	// LiveEpoch Of the revocations and blocks that it knows.
+	LiveEpoch *int64 `json:"live_epoch,omitempty"`
+
+	// Name The name of a sidecar, unique in its tenant.
+	Name SidecarName `json:"name"`
+
+	// PolicySet The name of a policy set.
+	PolicySet PolicySetName `json:"policy_set"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId ProjectReference `json:"project_id"`
+
+	// Refused An activation that the sidecar or its Envoy did not take; what was in force before stays so.
+	Refused *SidecarRefusal `json:"refused,omitempty"`
+
+	// Revision In force there; "" for none.
+	Revision *string `json:"revision,omitempty"`
+	Revoked  bool    `json:"revoked"`
+	Role     Role    `json:"role"`
+
+	// Shared It takes tokens of all tenants.
+	Shared bool `json:"shared"`
+
+	// SkewMs How far its clock is ahead.
+	SkewMs *int64 `json:"skew_ms,omitempty"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+
+	// UpdatedAt RFC 3339, in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// Version Grows with each change; the `ETag` is this number in quotes.
+	Version Version `json:"version"`
+}
+
+// SidecarCredential The sidecar's credential file as it is. Shown this once.
+type SidecarCredential struct {
+	Credential   string        `json:"credential"`
+	RevisionKeys []RevisionKey `json:"revision_keys"`
+}
+
+// SidecarList defines model for SidecarList.
+type SidecarList struct {
+	Items []Sidecar `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// SidecarName The name of a sidecar, unique in its tenant.
+type SidecarName = string
+
+// SidecarRefusal An activation that the sidecar or its Envoy did not take; what was in force before stays so.
+type SidecarRefusal struct {
+	// At RFC 3339, in UTC.
+	At         Time   `json:"at"`
+	Generation int64  `json:"generation"`
+	Reason     string `json:"reason"`
+	Revision   string `json:"revision"`
+}
+
+// SidecarRegister defines model for SidecarRegister.
+type SidecarRegister struct {
+	// AgentId The id of something of the same tenant, or "" for none.
+	AgentId *IDReference `json:"agent_id,omitempty"`
+
+	// Name The name of a sidecar, unique in its tenant.
+	Name SidecarName `json:"name"`
+
+	// PolicySet The name of a policy set.
+	PolicySet PolicySetName `json:"policy_set"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId *ProjectReference `json:"project_id,omitempty"`
+	Role      *Role             `json:"role,omitempty"`
+	Shared    *bool             `json:"shared,omitempty"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+}
+
+// SidecarRegistered defines model for SidecarRegistered.
+type SidecarRegistered struct {
+	// Credential The sidecar's credential file as it is. Shown this once.
+	Credential SidecarCredential `json:"credential"`
+
+	// Sidecar A registration, and what the sidecar last reported; that is not there before it did.
+	Sidecar Sidecar `json:"sidecar"`
+}
+
+// SidecarUpdate defines model for SidecarUpdate.
+type SidecarUpdate struct {
+	// AgentId The id of something of the same tenant, or "" for none.
+	AgentId *IDReference `json:"agent_id,omitempty"`
+
+	// PolicySet The name of a policy set.
+	PolicySet *PolicySetName `json:"policy_set,omitempty"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId *ProjectReference `json:"project_id,omitempty"`
+	Role      *Role             `json:"role,omitempty"`
+	Shared    *bool             `json:"shared,omitempty"`
+}
+
 // Stats defines model for Stats.
 type Stats struct {
 	Clients       int64 `json:"clients"`
@@ -369,6 +859,9 @@ type Stats struct {
 	UptimeSeconds int64 `json:"uptime_seconds"`
 	Users         int64 `json:"users"`
 }
+
+// SubjectName A subject or the id of a token, as they stand in tokens.
+type SubjectName = string
 
 // Tenant defines model for Tenant.
 type Tenant struct {
@@ -504,20 +997,53 @@ type Username = string
 // Version Grows with each change; the `ETag` is this number in quotes.
 type Version = int64
 
+// AgentID A UUID in lower case.
+type AgentID = ID
+
 // ClientID A UUID in lower case.
 type ClientID = ID
 
 // Cursor defines model for Cursor.
 type Cursor = string
 
+// DecisionID The id of a decision.
+type DecisionID = DecisionName
+
+// FilterAllowed defines model for FilterAllowed.
+type FilterAllowed = bool
+
+// FilterRoute defines model for FilterRoute.
+type FilterRoute = FilterText
+
+// FilterRule defines model for FilterRule.
+type FilterRule = FilterText
+
+// FilterSidecar A UUID in lower case.
+type FilterSidecar = ID
+
+// FilterSubject defines model for FilterSubject.
+type FilterSubject = FilterText
+
 // IfMatch defines model for IfMatch.
 type IfMatch = string
+
+// LastEventID defines model for LastEventID.
+type LastEventID = string
 
 // Limit defines model for Limit.
 type Limit = int
 
 // ProjectID The name of a project, unique in its tenant.
 type ProjectID = ProjectName
+
+// RevisionID The id of a revision, or the beginning of one that no other revision of the set has.
+type RevisionID = RevisionReference
+
+// SetName The name of a policy set.
+type SetName = PolicySetName
+
+// SidecarID A UUID in lower case.
+type SidecarID = ID
 
 // TenantFilter The name of a tenant as it stands in tokens.
 type TenantFilter = TenantName
@@ -527,6 +1053,30 @@ type TenantID = TenantName
 
 // UserID A UUID in lower case.
 type UserID = ID
+
+// ListAgentsParams defines parameters for ListAgents.
+type ListAgentsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// BlockAgentParams defines parameters for BlockAgent.
+type BlockAgentParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// UnblockAgentParams defines parameters for UnblockAgent.
+type UnblockAgentParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
 
 // ListClientsParams defines parameters for ListClients.
 type ListClientsParams struct {
@@ -548,6 +1098,117 @@ type DeleteClientParams struct {
 
 // UpdateClientParams defines parameters for UpdateClient.
 type UpdateClientParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListDecisionsParams defines parameters for ListDecisions.
+type ListDecisionsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// Allowed Only what was allowed, or only what was not.
+	Allowed *FilterAllowed `form:"allowed,omitempty" json:"allowed,omitempty"`
+
+	// Subject Only of this subject.
+	Subject *FilterSubject `form:"subject,omitempty" json:"subject,omitempty"`
+
+	// Route Only of this route.
+	Route *FilterRoute `form:"route,omitempty" json:"route,omitempty"`
+
+	// RuleId Only by this rule.
+	RuleId *FilterRule `form:"rule_id,omitempty" json:"rule_id,omitempty"`
+
+	// SidecarId Only by this sidecar.
+	SidecarId *FilterSidecar `form:"sidecar_id,omitempty" json:"sidecar_id,omitempty"`
+}
+
+// TailDecisionsParams defines parameters for TailDecisions.
+type TailDecisionsParams struct {
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// Allowed Only what was allowed, or only what was not.
+	Allowed *FilterAllowed `form:"allowed,omitempty" json:"allowed,omitempty"`
+
+	// Subject Only of this subject.
+	Subject *FilterSubject `form:"subject,omitempty" json:"subject,omitempty"`
+
+	// Route Only of this route.
+	Route *FilterRoute `form:"route,omitempty" json:"route,omitempty"`
+
+	// RuleId Only by this rule.
+	RuleId *FilterRule `form:"rule_id,omitempty" json:"rule_id,omitempty"`
+
+	// SidecarId Only by this sidecar.
+	SidecarId *FilterSidecar `form:"sidecar_id,omitempty" json:"sidecar_id,omitempty"`
+
+	// LastEventID The id of the last event that was seen.
+	LastEventID *LastEventID `json:"Last-Event-ID,omitempty"`
+}
+
+// ListSidecarsParams defines parameters for ListSidecars.
+type ListSidecarsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// RevokeSidecarParams defines parameters for RevokeSidecar.
+type RevokeSidecarParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// UpdateSidecarParams defines parameters for UpdateSidecar.
+type UpdateSidecarParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RotateSidecarParams defines parameters for RotateSidecar.
+type RotateSidecarParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListPolicySetsParams defines parameters for ListPolicySets.
+type ListPolicySetsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ActivateRevisionParams defines parameters for ActivateRevision.
+type ActivateRevisionParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListRevisionsParams defines parameters for ListRevisions.
+type ListRevisionsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// RollbackPolicySetParams defines parameters for RollbackPolicySet.
+type RollbackPolicySetParams struct {
 	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
@@ -645,6 +1306,12 @@ type UpdateUserParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// CreateAgentJSONRequestBody defines body for CreateAgent for application/json ContentType.
+type CreateAgentJSONRequestBody = AgentCreate
+
+// BlockAgentJSONRequestBody defines body for BlockAgent for application/json ContentType.
+type BlockAgentJSONRequestBody = AgentBlock
+
 // LoginJSONRequestBody defines body for Login for application/json ContentType.
 type LoginJSONRequestBody = LoginRequest
 
@@ -654,6 +1321,9 @@ type LogoutJSONRequestBody = RefreshRequest
 // RefreshJSONRequestBody defines body for Refresh for application/json ContentType.
 type RefreshJSONRequestBody = RefreshRequest
 
+// RevokeTokensJSONRequestBody defines body for RevokeTokens for application/json ContentType.
+type RevokeTokensJSONRequestBody = RevocationCreate
+
 // IssueTokenJSONRequestBody defines body for IssueToken for application/json ContentType.
 type IssueTokenJSONRequestBody = ClientTokenRequest
 
@@ -662,6 +1332,21 @@ type CreateClientJSONRequestBody = ClientCreate
 
 // UpdateClientJSONRequestBody defines body for UpdateClient for application/json ContentType.
 type UpdateClientJSONRequestBody = ClientUpdate
+
+// RegisterSidecarJSONRequestBody defines body for RegisterSidecar for application/json ContentType.
+type RegisterSidecarJSONRequestBody = SidecarRegister
+
+// UpdateSidecarJSONRequestBody defines body for UpdateSidecar for application/json ContentType.
+type UpdateSidecarJSONRequestBody = SidecarUpdate
+
+// ActivateRevisionJSONRequestBody defines body for ActivateRevision for application/json ContentType.
+type ActivateRevisionJSONRequestBody = RevisionActivate
+
+// PushRevisionJSONRequestBody defines body for PushRevision for application/json ContentType.
+type PushRevisionJSONRequestBody = RevisionPush
+
+// RollbackPolicySetJSONRequestBody defines body for RollbackPolicySet for application/json ContentType.
+type RollbackPolicySetJSONRequestBody = RevisionRollback
 
 // CreateProjectJSONRequestBody defines body for CreateProject for application/json ContentType.
 type CreateProjectJSONRequestBody = ProjectCreate
@@ -836,6 +1521,21 @@ type ServerInterface interface {
 	// GetKeySet The public keys of the tokens issued here
 	// (GET /.well-known/jwks.json)
 	GetKeySet(w http.ResponseWriter, r *http.Request)
+	// ListAgents List agents
+	// (GET /api/v1/agents)
+	ListAgents(w http.ResponseWriter, r *http.Request, params ListAgentsParams)
+	// CreateAgent Create an agent
+	// (POST /api/v1/agents)
+	CreateAgent(w http.ResponseWriter, r *http.Request)
+	// GetAgent Get an agent
+	// (GET /api/v1/agents/{agent_id})
+	GetAgent(w http.ResponseWriter, r *http.Request, agentId AgentID)
+	// BlockAgent Refuse all that an agent does
+	// (POST /api/v1/agents/{agent_id}/block)
+	BlockAgent(w http.ResponseWriter, r *http.Request, agentId AgentID, params BlockAgentParams)
+	// UnblockAgent Let an agent act again
+	// (POST /api/v1/agents/{agent_id}/unblock)
+	UnblockAgent(w http.ResponseWriter, r *http.Request, agentId AgentID, params UnblockAgentParams)
 	// Login Log in by name and password
 	// (POST /api/v1/auth/login)
 	Login(w http.ResponseWriter, r *http.Request)
@@ -845,6 +1545,9 @@ type ServerInterface interface {
 	// Refresh Change a refresh token for new tokens
 	// (POST /api/v1/auth/refresh)
 	Refresh(w http.ResponseWriter, r *http.Request)
+	// RevokeTokens Refuse tokens before they expire
+	// (POST /api/v1/auth/revocations)
+	RevokeTokens(w http.ResponseWriter, r *http.Request)
 	// IssueToken Get a token as a client
 	// (POST /api/v1/auth/token)
 	IssueToken(w http.ResponseWriter, r *http.Request)
@@ -863,12 +1566,63 @@ type ServerInterface interface {
 	// UpdateClient Change a client
 	// (PATCH /api/v1/clients/{client_id})
 	UpdateClient(w http.ResponseWriter, r *http.Request, clientId ClientID, params UpdateClientParams)
+	// ListDecisions List decision records
+	// (GET /api/v1/decisions)
+	ListDecisions(w http.ResponseWriter, r *http.Request, params ListDecisionsParams)
+	// TailDecisions Follow decision records as they are stored
+	// (GET /api/v1/decisions/tail)
+	TailDecisions(w http.ResponseWriter, r *http.Request, params TailDecisionsParams)
+	// GetDecision Get a decision record
+	// (GET /api/v1/decisions/{decision_id})
+	GetDecision(w http.ResponseWriter, r *http.Request, decisionId DecisionID)
+	// GetGovernanceStatus What agents may learn now, by role
+	// (GET /api/v1/governance/status)
+	GetGovernanceStatus(w http.ResponseWriter, r *http.Request)
 	// GetHealthV1 Whether the process lives
 	// (GET /api/v1/health)
 	GetHealthV1(w http.ResponseWriter, r *http.Request)
+	// ListSidecars List sidecars
+	// (GET /api/v1/mesh/sidecars)
+	ListSidecars(w http.ResponseWriter, r *http.Request, params ListSidecarsParams)
+	// RegisterSidecar Register a sidecar
+	// (POST /api/v1/mesh/sidecars)
+	RegisterSidecar(w http.ResponseWriter, r *http.Request)
+	// RevokeSidecar Revoke a sidecar
+	// (DELETE /api/v1/mesh/sidecars/{sidecar_id})
+	RevokeSidecar(w http.ResponseWriter, r *http.Request, sidecarId SidecarID, params RevokeSidecarParams)
+	// GetSidecar Get a sidecar and what it last reported
+	// (GET /api/v1/mesh/sidecars/{sidecar_id})
+	GetSidecar(w http.ResponseWriter, r *http.Request, sidecarId SidecarID)
+	// UpdateSidecar Change a registration
+	// (PATCH /api/v1/mesh/sidecars/{sidecar_id})
+	UpdateSidecar(w http.ResponseWriter, r *http.Request, sidecarId SidecarID, params UpdateSidecarParams)
+	// RotateSidecar Give a sidecar a new credential
+	// (POST /api/v1/mesh/sidecars/{sidecar_id}/rotate)
+	RotateSidecar(w http.ResponseWriter, r *http.Request, sidecarId SidecarID, params RotateSidecarParams)
 	// GetDocument This document
 	// (GET /api/v1/openapi.json)
 	GetDocument(w http.ResponseWriter, r *http.Request)
+	// ListPolicySets List policy sets
+	// (GET /api/v1/policies)
+	ListPolicySets(w http.ResponseWriter, r *http.Request, params ListPolicySetsParams)
+	// GetPolicySet Get a policy set
+	// (GET /api/v1/policies/{policy_set})
+	GetPolicySet(w http.ResponseWriter, r *http.Request, policySet SetName)
+	// ActivateRevision Put a revision in force
+	// (POST /api/v1/policies/{policy_set}/activate)
+	ActivateRevision(w http.ResponseWriter, r *http.Request, policySet SetName, params ActivateRevisionParams)
+	// ListRevisions List the revisions of a policy set
+	// (GET /api/v1/policies/{policy_set}/revisions)
+	ListRevisions(w http.ResponseWriter, r *http.Request, policySet SetName, params ListRevisionsParams)
+	// PushRevision Push a revision
+	// (POST /api/v1/policies/{policy_set}/revisions)
+	PushRevision(w http.ResponseWriter, r *http.Request, policySet SetName)
+	// GetRevision Get a revision with its files
+	// (GET /api/v1/policies/{policy_set}/revisions/{revision_id})
+	GetRevision(w http.ResponseWriter, r *http.Request, policySet SetName, revisionId RevisionID)
+	// RollbackPolicySet Put a revision in force again
+	// (POST /api/v1/policies/{policy_set}/rollback)
+	RollbackPolicySet(w http.ResponseWriter, r *http.Request, policySet SetName, params RollbackPolicySetParams)
 	// ListProjects List projects
 	// (GET /api/v1/projects)
 	ListProjects(w http.ResponseWriter, r *http.Request, params ListProjectsParams)
@@ -968,6 +1722,205 @@ func (siw *ServerInterfaceWrapper) GetKeySet(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// ListAgents operation middleware
+func (siw *ServerInterfaceWrapper) ListAgents(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAgentsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "tenant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tenant_id", r.URL.Query(), &params.TenantId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tenant_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tenant_id", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListAgents(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateAgent operation middleware
+func (siw *ServerInterfaceWrapper) CreateAgent(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateAgent(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetAgent operation middleware
+func (siw *ServerInterfaceWrapper) GetAgent(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentId AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", r.PathValue("agent_id"), &agentId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "agent_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetAgent(w, r, agentId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// BlockAgent operation middleware
+func (siw *ServerInterfaceWrapper) BlockAgent(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentId AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", r.PathValue("agent_id"), &agentId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "agent_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params BlockAgentParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.BlockAgent(w, r, agentId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UnblockAgent operation middleware
+func (siw *ServerInterfaceWrapper) UnblockAgent(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentId AgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", r.PathValue("agent_id"), &agentId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "agent_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UnblockAgentParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UnblockAgent(w, r, agentId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // Login operation middleware
 func (siw *ServerInterfaceWrapper) Login(w http.ResponseWriter, r *http.Request) {
 
@@ -1001,6 +1954,20 @@ func (siw *ServerInterfaceWrapper) Refresh(w http.ResponseWriter, r *http.Reques
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.Refresh(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeTokens operation middleware
+func (siw *ServerInterfaceWrapper) RevokeTokens(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeTokens(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1223,6 +2190,289 @@ func (siw *ServerInterfaceWrapper) UpdateClient(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// ListDecisions operation middleware
+func (siw *ServerInterfaceWrapper) ListDecisions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDecisionsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "tenant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tenant_id", r.URL.Query(), &params.TenantId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tenant_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tenant_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "allowed" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "allowed", r.URL.Query(), &params.Allowed, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "allowed"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "allowed", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "subject" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "subject", r.URL.Query(), &params.Subject, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "subject"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "subject", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "route" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "route", r.URL.Query(), &params.Route, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "route"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "route", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "rule_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "rule_id", r.URL.Query(), &params.RuleId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "rule_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "rule_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sidecar_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sidecar_id", r.URL.Query(), &params.SidecarId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sidecar_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sidecar_id", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListDecisions(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// TailDecisions operation middleware
+func (siw *ServerInterfaceWrapper) TailDecisions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params TailDecisionsParams
+
+	// ------------- Optional query parameter "tenant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tenant_id", r.URL.Query(), &params.TenantId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tenant_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tenant_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "allowed" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "allowed", r.URL.Query(), &params.Allowed, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "allowed"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "allowed", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "subject" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "subject", r.URL.Query(), &params.Subject, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "subject"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "subject", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "route" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "route", r.URL.Query(), &params.Route, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "route"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "route", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "rule_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "rule_id", r.URL.Query(), &params.RuleId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "rule_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "rule_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sidecar_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sidecar_id", r.URL.Query(), &params.SidecarId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sidecar_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sidecar_id", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Last-Event-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Last-Event-ID")]; found {
+		var LastEventID LastEventID
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Last-Event-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Last-Event-ID", valueList[0], &LastEventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Last-Event-ID", Err: err})
+			return
+		}
+
+		params.LastEventID = &LastEventID
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.TailDecisions(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetDecision operation middleware
+func (siw *ServerInterfaceWrapper) GetDecision(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "decision_id" -------------
+	var decisionId DecisionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "decision_id", r.PathValue("decision_id"), &decisionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "decision_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetDecision(w, r, decisionId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetGovernanceStatus operation middleware
+func (siw *ServerInterfaceWrapper) GetGovernanceStatus(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetGovernanceStatus(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetHealthV1 operation middleware
 func (siw *ServerInterfaceWrapper) GetHealthV1(w http.ResponseWriter, r *http.Request) {
 
@@ -1237,11 +2487,548 @@ func (siw *ServerInterfaceWrapper) GetHealthV1(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// ListSidecars operation middleware
+func (siw *ServerInterfaceWrapper) ListSidecars(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSidecarsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "tenant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tenant_id", r.URL.Query(), &params.TenantId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tenant_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tenant_id", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSidecars(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RegisterSidecar operation middleware
+func (siw *ServerInterfaceWrapper) RegisterSidecar(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RegisterSidecar(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeSidecar operation middleware
+func (siw *ServerInterfaceWrapper) RevokeSidecar(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "sidecar_id" -------------
+	var sidecarId SidecarID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sidecar_id", r.PathValue("sidecar_id"), &sidecarId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sidecar_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RevokeSidecarParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeSidecar(w, r, sidecarId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetSidecar operation middleware
+func (siw *ServerInterfaceWrapper) GetSidecar(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "sidecar_id" -------------
+	var sidecarId SidecarID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sidecar_id", r.PathValue("sidecar_id"), &sidecarId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sidecar_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSidecar(w, r, sidecarId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateSidecar operation middleware
+func (siw *ServerInterfaceWrapper) UpdateSidecar(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "sidecar_id" -------------
+	var sidecarId SidecarID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sidecar_id", r.PathValue("sidecar_id"), &sidecarId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sidecar_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateSidecarParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateSidecar(w, r, sidecarId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RotateSidecar operation middleware
+func (siw *ServerInterfaceWrapper) RotateSidecar(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "sidecar_id" -------------
+	var sidecarId SidecarID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sidecar_id", r.PathValue("sidecar_id"), &sidecarId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sidecar_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RotateSidecarParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RotateSidecar(w, r, sidecarId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetDocument operation middleware
 func (siw *ServerInterfaceWrapper) GetDocument(w http.ResponseWriter, r *http.Request) {
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetDocument(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListPolicySets operation middleware
+func (siw *ServerInterfaceWrapper) ListPolicySets(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListPolicySetsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListPolicySets(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetPolicySet operation middleware
+func (siw *ServerInterfaceWrapper) GetPolicySet(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "policy_set" -------------
+	var policySet SetName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "policy_set", r.PathValue("policy_set"), &policySet, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "policy_set", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetPolicySet(w, r, policySet)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ActivateRevision operation middleware
+func (siw *ServerInterfaceWrapper) ActivateRevision(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "policy_set" -------------
+	var policySet SetName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "policy_set", r.PathValue("policy_set"), &policySet, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "policy_set", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ActivateRevisionParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ActivateRevision(w, r, policySet, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListRevisions operation middleware
+func (siw *ServerInterfaceWrapper) ListRevisions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "policy_set" -------------
+	var policySet SetName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "policy_set", r.PathValue("policy_set"), &policySet, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "policy_set", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListRevisionsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListRevisions(w, r, policySet, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PushRevision operation middleware
+func (siw *ServerInterfaceWrapper) PushRevision(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "policy_set" -------------
+	var policySet SetName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "policy_set", r.PathValue("policy_set"), &policySet, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "policy_set", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PushRevision(w, r, policySet)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetRevision operation middleware
+func (siw *ServerInterfaceWrapper) GetRevision(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "policy_set" -------------
+	var policySet SetName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "policy_set", r.PathValue("policy_set"), &policySet, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "policy_set", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "revision_id" -------------
+	var revisionId RevisionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "revision_id", r.PathValue("revision_id"), &revisionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "revision_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRevision(w, r, policySet, revisionId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RollbackPolicySet operation middleware
+func (siw *ServerInterfaceWrapper) RollbackPolicySet(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "policy_set" -------------
+	var policySet SetName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "policy_set", r.PathValue("policy_set"), &policySet, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "policy_set", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RollbackPolicySetParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RollbackPolicySet(w, r, policySet, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2141,17 +3928,40 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/{$}", wrapper.GetRoot)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/.well-known/jwks.json", wrapper.GetKeySet)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/agents", wrapper.ListAgents)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/agents", wrapper.CreateAgent)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/agents/{agent_id}", wrapper.GetAgent)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/agents/{agent_id}/block", wrapper.BlockAgent)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/agents/{agent_id}/unblock", wrapper.UnblockAgent)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/auth/login", wrapper.Login)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/auth/logout", wrapper.Logout)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/auth/refresh", wrapper.Refresh)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/auth/revocations", wrapper.RevokeTokens)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/auth/token", wrapper.IssueToken)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients", wrapper.ListClients)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/clients", wrapper.CreateClient)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/clients/{client_id}", wrapper.DeleteClient)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients/{client_id}", wrapper.GetClient)
 	m.HandleFunc(http.MethodPatch+" "+options.BaseURL+"/api/v1/clients/{client_id}", wrapper.UpdateClient)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/decisions", wrapper.ListDecisions)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/decisions/{decision_id}", wrapper.GetDecision)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/decisions/tail", wrapper.TailDecisions)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/governance/status", wrapper.GetGovernanceStatus)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/health", wrapper.GetHealthV1)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/mesh/sidecars", wrapper.ListSidecars)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/mesh/sidecars", wrapper.RegisterSidecar)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/mesh/sidecars/{sidecar_id}", wrapper.RevokeSidecar)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/mesh/sidecars/{sidecar_id}", wrapper.GetSidecar)
+	m.HandleFunc(http.MethodPatch+" "+options.BaseURL+"/api/v1/mesh/sidecars/{sidecar_id}", wrapper.UpdateSidecar)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/mesh/sidecars/{sidecar_id}/rotate", wrapper.RotateSidecar)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/openapi.json", wrapper.GetDocument)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/policies", wrapper.ListPolicySets)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/policies/{policy_set}", wrapper.GetPolicySet)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/policies/{policy_set}/activate", wrapper.ActivateRevision)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/policies/{policy_set}/revisions", wrapper.ListRevisions)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/policies/{policy_set}/revisions", wrapper.PushRevision)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/policies/{policy_set}/revisions/{revision_id}", wrapper.GetRevision)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/policies/{policy_set}/rollback", wrapper.RollbackPolicySet)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/projects", wrapper.ListProjects)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/projects", wrapper.CreateProject)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/projects/{project_id}", wrapper.DeleteProject)
@@ -2218,6 +4028,163 @@ func (response GetKeySet200JSONResponse) VisitGetKeySetResponse(w http.ResponseW
 	return err
 }
 
+type ListAgentsRequestObject struct {
+	Params ListAgentsParams
+}
+
+type ListAgentsResponseObject interface {
+	VisitListAgentsResponse(w http.ResponseWriter) error
+}
+
+type ListAgents200ResponseHeaders struct {
+	Link *string
+}
+
+type ListAgents200JSONResponse struct {
+	Body    AgentList
+	Headers ListAgents200ResponseHeaders
+}
+
+func (response ListAgents200JSONResponse) VisitListAgentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateAgentRequestObject struct {
+	Body *CreateAgentJSONRequestBody
+}
+
+type CreateAgentResponseObject interface {
+	VisitCreateAgentResponse(w http.ResponseWriter) error
+}
+
+type CreateAgent201ResponseHeaders struct {
+	ETag     string
+	Location string
+}
+
+type CreateAgent201JSONResponse struct {
+	Body    Agent
+	Headers CreateAgent201ResponseHeaders
+}
+
+func (response CreateAgent201JSONResponse) VisitCreateAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAgentRequestObject struct {
+	AgentId AgentID `json:"agent_id"`
+}
+
+type GetAgentResponseObject interface {
+	VisitGetAgentResponse(w http.ResponseWriter) error
+}
+
+type GetAgent200ResponseHeaders struct {
+	ETag string
+}
+
+type GetAgent200JSONResponse struct {
+	Body    Agent
+	Headers GetAgent200ResponseHeaders
+}
+
+func (response GetAgent200JSONResponse) VisitGetAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BlockAgentRequestObject struct {
+	AgentId AgentID `json:"agent_id"`
+	Params  BlockAgentParams
+	Body    *BlockAgentJSONRequestBody
+}
+
+type BlockAgentResponseObject interface {
+	VisitBlockAgentResponse(w http.ResponseWriter) error
+}
+
+type BlockAgent200ResponseHeaders struct {
+	ETag string
+}
+
+type BlockAgent200JSONResponse struct {
+	Body    Agent
+	Headers BlockAgent200ResponseHeaders
+}
+
+func (response BlockAgent200JSONResponse) VisitBlockAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UnblockAgentRequestObject struct {
+	AgentId AgentID `json:"agent_id"`
+	Params  UnblockAgentParams
+}
+
+type UnblockAgentResponseObject interface {
+	VisitUnblockAgentResponse(w http.ResponseWriter) error
+}
+
+type UnblockAgent200ResponseHeaders struct {
+	ETag string
+}
+
+type UnblockAgent200JSONResponse struct {
+	Body    Agent
+	Headers UnblockAgent200ResponseHeaders
+}
+
+func (response UnblockAgent200JSONResponse) VisitUnblockAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type LoginRequestObject struct {
 	Body *LoginJSONRequestBody
 }
@@ -2267,6 +4234,28 @@ type RefreshResponseObject interface {
 type Refresh200JSONResponse Token
 
 func (response Refresh200JSONResponse) VisitRefreshResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeTokensRequestObject struct {
+	Body *RevokeTokensJSONRequestBody
+}
+
+type RevokeTokensResponseObject interface {
+	VisitRevokeTokensResponse(w http.ResponseWriter) error
+}
+
+type RevokeTokens200JSONResponse Revocation
+
+func (response RevokeTokens200JSONResponse) VisitRevokeTokensResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -2443,6 +4432,132 @@ func (response UpdateClient200JSONResponse) VisitUpdateClientResponse(w http.Res
 	return err
 }
 
+type ListDecisionsRequestObject struct {
+	Params ListDecisionsParams
+}
+
+type ListDecisionsResponseObject interface {
+	VisitListDecisionsResponse(w http.ResponseWriter) error
+}
+
+type ListDecisions200ResponseHeaders struct {
+	Link *string
+}
+
+type ListDecisions200JSONResponse struct {
+	Body    DecisionList
+	Headers ListDecisions200ResponseHeaders
+}
+
+func (response ListDecisions200JSONResponse) VisitListDecisionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TailDecisionsRequestObject struct {
+	Params TailDecisionsParams
+}
+
+type TailDecisionsResponseObject interface {
+	VisitTailDecisionsResponse(w http.ResponseWriter) error
+}
+
+type TailDecisions200TexteventStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response TailDecisions200TexteventStreamResponse) VisitTailDecisionsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/event-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type GetDecisionRequestObject struct {
+	DecisionId DecisionID `json:"decision_id"`
+}
+
+type GetDecisionResponseObject interface {
+	VisitGetDecisionResponse(w http.ResponseWriter) error
+}
+
+type GetDecision200JSONResponse Decision
+
+func (response GetDecision200JSONResponse) VisitGetDecisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGovernanceStatusRequestObject struct {
+}
+
+type GetGovernanceStatusResponseObject interface {
+	VisitGetGovernanceStatusResponse(w http.ResponseWriter) error
+}
+
+type GetGovernanceStatus200JSONResponse GovernanceStatus
+
+func (response GetGovernanceStatus200JSONResponse) VisitGetGovernanceStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetHealthV1RequestObject struct {
 }
 
@@ -2464,6 +4579,180 @@ func (response GetHealthV1200JSONResponse) VisitGetHealthV1Response(w http.Respo
 	return err
 }
 
+type ListSidecarsRequestObject struct {
+	Params ListSidecarsParams
+}
+
+type ListSidecarsResponseObject interface {
+	VisitListSidecarsResponse(w http.ResponseWriter) error
+}
+
+type ListSidecars200ResponseHeaders struct {
+	Link *string
+}
+
+type ListSidecars200JSONResponse struct {
+	Body    SidecarList
+	Headers ListSidecars200ResponseHeaders
+}
+
+func (response ListSidecars200JSONResponse) VisitListSidecarsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterSidecarRequestObject struct {
+	Body *RegisterSidecarJSONRequestBody
+}
+
+type RegisterSidecarResponseObject interface {
+	VisitRegisterSidecarResponse(w http.ResponseWriter) error
+}
+
+type RegisterSidecar201ResponseHeaders struct {
+	ETag     string
+	Location string
+}
+
+type RegisterSidecar201JSONResponse struct {
+	Body    SidecarRegistered
+	Headers RegisterSidecar201ResponseHeaders
+}
+
+func (response RegisterSidecar201JSONResponse) VisitRegisterSidecarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSidecarRequestObject struct {
+	SidecarId SidecarID `json:"sidecar_id"`
+	Params    RevokeSidecarParams
+}
+
+type RevokeSidecarResponseObject interface {
+	VisitRevokeSidecarResponse(w http.ResponseWriter) error
+}
+
+type RevokeSidecar204Response struct {
+}
+
+func (response RevokeSidecar204Response) VisitRevokeSidecarResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type GetSidecarRequestObject struct {
+	SidecarId SidecarID `json:"sidecar_id"`
+}
+
+type GetSidecarResponseObject interface {
+	VisitGetSidecarResponse(w http.ResponseWriter) error
+}
+
+type GetSidecar200ResponseHeaders struct {
+	ETag string
+}
+
+type GetSidecar200JSONResponse struct {
+	Body    Sidecar
+	Headers GetSidecar200ResponseHeaders
+}
+
+func (response GetSidecar200JSONResponse) VisitGetSidecarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateSidecarRequestObject struct {
+	SidecarId SidecarID `json:"sidecar_id"`
+	Params    UpdateSidecarParams
+	Body      *UpdateSidecarJSONRequestBody
+}
+
+type UpdateSidecarResponseObject interface {
+	VisitUpdateSidecarResponse(w http.ResponseWriter) error
+}
+
+type UpdateSidecar200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateSidecar200JSONResponse struct {
+	Body    Sidecar
+	Headers UpdateSidecar200ResponseHeaders
+}
+
+func (response UpdateSidecar200JSONResponse) VisitUpdateSidecarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSidecarRequestObject struct {
+	SidecarId SidecarID `json:"sidecar_id"`
+	Params    RotateSidecarParams
+}
+
+type RotateSidecarResponseObject interface {
+	VisitRotateSidecarResponse(w http.ResponseWriter) error
+}
+
+type RotateSidecar200ResponseHeaders struct {
+	ETag string
+}
+
+type RotateSidecar200JSONResponse struct {
+	Body    SidecarRegistered
+	Headers RotateSidecar200ResponseHeaders
+}
+
+func (response RotateSidecar200JSONResponse) VisitRotateSidecarResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetDocumentRequestObject struct {
 }
 
@@ -2480,6 +4769,233 @@ func (response GetDocument200JSONResponse) VisitGetDocumentResponse(w http.Respo
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPolicySetsRequestObject struct {
+	Params ListPolicySetsParams
+}
+
+type ListPolicySetsResponseObject interface {
+	VisitListPolicySetsResponse(w http.ResponseWriter) error
+}
+
+type ListPolicySets200ResponseHeaders struct {
+	Link *string
+}
+
+type ListPolicySets200JSONResponse struct {
+	Body    PolicySetList
+	Headers ListPolicySets200ResponseHeaders
+}
+
+func (response ListPolicySets200JSONResponse) VisitListPolicySetsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPolicySetRequestObject struct {
+	PolicySet SetName `json:"policy_set"`
+}
+
+type GetPolicySetResponseObject interface {
+	VisitGetPolicySetResponse(w http.ResponseWriter) error
+}
+
+type GetPolicySet200ResponseHeaders struct {
+	ETag string
+}
+
+type GetPolicySet200JSONResponse struct {
+	Body    PolicySet
+	Headers GetPolicySet200ResponseHeaders
+}
+
+func (response GetPolicySet200JSONResponse) VisitGetPolicySetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateRevisionRequestObject struct {
+	PolicySet SetName `json:"policy_set"`
+	Params    ActivateRevisionParams
+	Body      *ActivateRevisionJSONRequestBody
+}
+
+type ActivateRevisionResponseObject interface {
+	VisitActivateRevisionResponse(w http.ResponseWriter) error
+}
+
+type ActivateRevision200ResponseHeaders struct {
+	ETag string
+}
+
+type ActivateRevision200JSONResponse struct {
+	Body    PolicySet
+	Headers ActivateRevision200ResponseHeaders
+}
+
+func (response ActivateRevision200JSONResponse) VisitActivateRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRevisionsRequestObject struct {
+	PolicySet SetName `json:"policy_set"`
+	Params    ListRevisionsParams
+}
+
+type ListRevisionsResponseObject interface {
+	VisitListRevisionsResponse(w http.ResponseWriter) error
+}
+
+type ListRevisions200ResponseHeaders struct {
+	Link *string
+}
+
+type ListRevisions200JSONResponse struct {
+	Body    RevisionList
+	Headers ListRevisions200ResponseHeaders
+}
+
+func (response ListRevisions200JSONResponse) VisitListRevisionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PushRevisionRequestObject struct {
+	PolicySet SetName `json:"policy_set"`
+	Body      *PushRevisionJSONRequestBody
+}
+
+type PushRevisionResponseObject interface {
+	VisitPushRevisionResponse(w http.ResponseWriter) error
+}
+
+type PushRevision200JSONResponse Revision
+
+func (response PushRevision200JSONResponse) VisitPushRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PushRevision201ResponseHeaders struct {
+	Location string
+}
+
+type PushRevision201JSONResponse struct {
+	Body    Revision
+	Headers PushRevision201ResponseHeaders
+}
+
+func (response PushRevision201JSONResponse) VisitPushRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRevisionRequestObject struct {
+	PolicySet  SetName    `json:"policy_set"`
+	RevisionId RevisionID `json:"revision_id"`
+}
+
+type GetRevisionResponseObject interface {
+	VisitGetRevisionResponse(w http.ResponseWriter) error
+}
+
+type GetRevision200JSONResponse Revision
+
+func (response GetRevision200JSONResponse) VisitGetRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollbackPolicySetRequestObject struct {
+	PolicySet SetName `json:"policy_set"`
+	Params    RollbackPolicySetParams
+	Body      *RollbackPolicySetJSONRequestBody
+}
+
+type RollbackPolicySetResponseObject interface {
+	VisitRollbackPolicySetResponse(w http.ResponseWriter) error
+}
+
+type RollbackPolicySet200ResponseHeaders struct {
+	ETag string
+}
+
+type RollbackPolicySet200JSONResponse struct {
+	Body    PolicySet
+	Headers RollbackPolicySet200ResponseHeaders
+}
+
+func (response RollbackPolicySet200JSONResponse) VisitRollbackPolicySetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3048,6 +5564,21 @@ type StrictServerInterface interface {
 	// GetKeySet The public keys of the tokens issued here
 	// (GET /.well-known/jwks.json)
 	GetKeySet(ctx context.Context, request GetKeySetRequestObject) (GetKeySetResponseObject, error)
+	// ListAgents List agents
+	// (GET /api/v1/agents)
+	ListAgents(ctx context.Context, request ListAgentsRequestObject) (ListAgentsResponseObject, error)
+	// CreateAgent Create an agent
+	// (POST /api/v1/agents)
+	CreateAgent(ctx context.Context, request CreateAgentRequestObject) (CreateAgentResponseObject, error)
+	// GetAgent Get an agent
+	// (GET /api/v1/agents/{agent_id})
+	GetAgent(ctx context.Context, request GetAgentRequestObject) (GetAgentResponseObject, error)
+	// BlockAgent Refuse all that an agent does
+	// (POST /api/v1/agents/{agent_id}/block)
+	BlockAgent(ctx context.Context, request BlockAgentRequestObject) (BlockAgentResponseObject, error)
+	// UnblockAgent Let an agent act again
+	// (POST /api/v1/agents/{agent_id}/unblock)
+	UnblockAgent(ctx context.Context, request UnblockAgentRequestObject) (UnblockAgentResponseObject, error)
 	// Login Log in by name and password
 	// (POST /api/v1/auth/login)
 	Login(ctx context.Context, request LoginRequestObject) (LoginResponseObject, error)
@@ -3057,6 +5588,9 @@ type StrictServerInterface interface {
 	// Refresh Change a refresh token for new tokens
 	// (POST /api/v1/auth/refresh)
 	Refresh(ctx context.Context, request RefreshRequestObject) (RefreshResponseObject, error)
+	// RevokeTokens Refuse tokens before they expire
+	// (POST /api/v1/auth/revocations)
+	RevokeTokens(ctx context.Context, request RevokeTokensRequestObject) (RevokeTokensResponseObject, error)
 	// IssueToken Get a token as a client
 	// (POST /api/v1/auth/token)
 	IssueToken(ctx context.Context, request IssueTokenRequestObject) (IssueTokenResponseObject, error)
@@ -3075,12 +5609,63 @@ type StrictServerInterface interface {
 	// UpdateClient Change a client
 	// (PATCH /api/v1/clients/{client_id})
 	UpdateClient(ctx context.Context, request UpdateClientRequestObject) (UpdateClientResponseObject, error)
+	// ListDecisions List decision records
+	// (GET /api/v1/decisions)
+	ListDecisions(ctx context.Context, request ListDecisionsRequestObject) (ListDecisionsResponseObject, error)
+	// TailDecisions Follow decision records as they are stored
+	// (GET /api/v1/decisions/tail)
+	TailDecisions(ctx context.Context, request TailDecisionsRequestObject) (TailDecisionsResponseObject, error)
+	// GetDecision Get a decision record
+	// (GET /api/v1/decisions/{decision_id})
+	GetDecision(ctx context.Context, request GetDecisionRequestObject) (GetDecisionResponseObject, error)
+	// GetGovernanceStatus What agents may learn now, by role
+	// (GET /api/v1/governance/status)
+	GetGovernanceStatus(ctx context.Context, request GetGovernanceStatusRequestObject) (GetGovernanceStatusResponseObject, error)
 	// GetHealthV1 Whether the process lives
 	// (GET /api/v1/health)
 	GetHealthV1(ctx context.Context, request GetHealthV1RequestObject) (GetHealthV1ResponseObject, error)
+	// ListSidecars List sidecars
+	// (GET /api/v1/mesh/sidecars)
+	ListSidecars(ctx context.Context, request ListSidecarsRequestObject) (ListSidecarsResponseObject, error)
+	// RegisterSidecar Register a sidecar
+	// (POST /api/v1/mesh/sidecars)
+	RegisterSidecar(ctx context.Context, request RegisterSidecarRequestObject) (RegisterSidecarResponseObject, error)
+	// RevokeSidecar Revoke a sidecar
+	// (DELETE /api/v1/mesh/sidecars/{sidecar_id})
+	RevokeSidecar(ctx context.Context, request RevokeSidecarRequestObject) (RevokeSidecarResponseObject, error)
+	// GetSidecar Get a sidecar and what it last reported
+	// (GET /api/v1/mesh/sidecars/{sidecar_id})
+	GetSidecar(ctx context.Context, request GetSidecarRequestObject) (GetSidecarResponseObject, error)
+	// UpdateSidecar Change a registration
+	// (PATCH /api/v1/mesh/sidecars/{sidecar_id})
+	UpdateSidecar(ctx context.Context, request UpdateSidecarRequestObject) (UpdateSidecarResponseObject, error)
+	// RotateSidecar Give a sidecar a new credential
+	// (POST /api/v1/mesh/sidecars/{sidecar_id}/rotate)
+	RotateSidecar(ctx context.Context, request RotateSidecarRequestObject) (RotateSidecarResponseObject, error)
 	// GetDocument This document
 	// (GET /api/v1/openapi.json)
 	GetDocument(ctx context.Context, request GetDocumentRequestObject) (GetDocumentResponseObject, error)
+	// ListPolicySets List policy sets
+	// (GET /api/v1/policies)
+	ListPolicySets(ctx context.Context, request ListPolicySetsRequestObject) (ListPolicySetsResponseObject, error)
+	// GetPolicySet Get a policy set
+	// (GET /api/v1/policies/{policy_set})
+	GetPolicySet(ctx context.Context, request GetPolicySetRequestObject) (GetPolicySetResponseObject, error)
+	// ActivateRevision Put a revision in force
+	// (POST /api/v1/policies/{policy_set}/activate)
+	ActivateRevision(ctx context.Context, request ActivateRevisionRequestObject) (ActivateRevisionResponseObject, error)
+	// ListRevisions List the revisions of a policy set
+	// (GET /api/v1/policies/{policy_set}/revisions)
+	ListRevisions(ctx context.Context, request ListRevisionsRequestObject) (ListRevisionsResponseObject, error)
+	// PushRevision Push a revision
+	// (POST /api/v1/policies/{policy_set}/revisions)
+	PushRevision(ctx context.Context, request PushRevisionRequestObject) (PushRevisionResponseObject, error)
+	// GetRevision Get a revision with its files
+	// (GET /api/v1/policies/{policy_set}/revisions/{revision_id})
+	GetRevision(ctx context.Context, request GetRevisionRequestObject) (GetRevisionResponseObject, error)
+	// RollbackPolicySet Put a revision in force again
+	// (POST /api/v1/policies/{policy_set}/rollback)
+	RollbackPolicySet(ctx context.Context, request RollbackPolicySetRequestObject) (RollbackPolicySetResponseObject, error)
 	// ListProjects List projects
 	// (GET /api/v1/projects)
 	ListProjects(ctx context.Context, request ListProjectsRequestObject) (ListProjectsResponseObject, error)
@@ -3230,6 +5815,150 @@ func (sh *strictHandler) GetKeySet(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// ListAgents operation middleware
+func (sh *strictHandler) ListAgents(w http.ResponseWriter, r *http.Request, params ListAgentsParams) {
+	var request ListAgentsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAgents(ctx, request.(ListAgentsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAgents")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListAgentsResponseObject); ok {
+		if err := validResponse.VisitListAgentsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateAgent operation middleware
+func (sh *strictHandler) CreateAgent(w http.ResponseWriter, r *http.Request) {
+	var request CreateAgentRequestObject
+
+	var body CreateAgentJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateAgent(ctx, request.(CreateAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateAgent")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateAgentResponseObject); ok {
+		if err := validResponse.VisitCreateAgentResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAgent operation middleware
+func (sh *strictHandler) GetAgent(w http.ResponseWriter, r *http.Request, agentId AgentID) {
+	var request GetAgentRequestObject
+
+	request.AgentId = agentId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAgent(ctx, request.(GetAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAgent")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetAgentResponseObject); ok {
+		if err := validResponse.VisitGetAgentResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// BlockAgent operation middleware
+func (sh *strictHandler) BlockAgent(w http.ResponseWriter, r *http.Request, agentId AgentID, params BlockAgentParams) {
+	var request BlockAgentRequestObject
+
+	request.AgentId = agentId
+	request.Params = params
+
+	var body BlockAgentJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.BlockAgent(ctx, request.(BlockAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BlockAgent")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(BlockAgentResponseObject); ok {
+		if err := validResponse.VisitBlockAgentResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UnblockAgent operation middleware
+func (sh *strictHandler) UnblockAgent(w http.ResponseWriter, r *http.Request, agentId AgentID, params UnblockAgentParams) {
+	var request UnblockAgentRequestObject
+
+	request.AgentId = agentId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UnblockAgent(ctx, request.(UnblockAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UnblockAgent")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UnblockAgentResponseObject); ok {
+		if err := validResponse.VisitUnblockAgentResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // Login operation middleware
 func (sh *strictHandler) Login(w http.ResponseWriter, r *http.Request) {
 	var request LoginRequestObject
@@ -3316,6 +6045,37 @@ func (sh *strictHandler) Refresh(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RefreshResponseObject); ok {
 		if err := validResponse.VisitRefreshResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeTokens operation middleware
+func (sh *strictHandler) RevokeTokens(w http.ResponseWriter, r *http.Request) {
+	var request RevokeTokensRequestObject
+
+	var body RevokeTokensJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeTokens(ctx, request.(RevokeTokensRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeTokens")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RevokeTokensResponseObject); ok {
+		if err := validResponse.VisitRevokeTokensResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -3498,6 +6258,108 @@ func (sh *strictHandler) UpdateClient(w http.ResponseWriter, r *http.Request, cl
 	}
 }
 
+// ListDecisions operation middleware
+func (sh *strictHandler) ListDecisions(w http.ResponseWriter, r *http.Request, params ListDecisionsParams) {
+	var request ListDecisionsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDecisions(ctx, request.(ListDecisionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDecisions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListDecisionsResponseObject); ok {
+		if err := validResponse.VisitListDecisionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// TailDecisions operation middleware
+func (sh *strictHandler) TailDecisions(w http.ResponseWriter, r *http.Request, params TailDecisionsParams) {
+	var request TailDecisionsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.TailDecisions(ctx, request.(TailDecisionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TailDecisions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(TailDecisionsResponseObject); ok {
+		if err := validResponse.VisitTailDecisionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDecision operation middleware
+func (sh *strictHandler) GetDecision(w http.ResponseWriter, r *http.Request, decisionId DecisionID) {
+	var request GetDecisionRequestObject
+
+	request.DecisionId = decisionId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDecision(ctx, request.(GetDecisionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDecision")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetDecisionResponseObject); ok {
+		if err := validResponse.VisitGetDecisionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetGovernanceStatus operation middleware
+func (sh *strictHandler) GetGovernanceStatus(w http.ResponseWriter, r *http.Request) {
+	var request GetGovernanceStatusRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetGovernanceStatus(ctx, request.(GetGovernanceStatusRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetGovernanceStatus")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetGovernanceStatusResponseObject); ok {
+		if err := validResponse.VisitGetGovernanceStatusResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetHealthV1 operation middleware
 func (sh *strictHandler) GetHealthV1(w http.ResponseWriter, r *http.Request) {
 	var request GetHealthV1RequestObject
@@ -3522,6 +6384,177 @@ func (sh *strictHandler) GetHealthV1(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// ListSidecars operation middleware
+func (sh *strictHandler) ListSidecars(w http.ResponseWriter, r *http.Request, params ListSidecarsParams) {
+	var request ListSidecarsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSidecars(ctx, request.(ListSidecarsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSidecars")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSidecarsResponseObject); ok {
+		if err := validResponse.VisitListSidecarsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RegisterSidecar operation middleware
+func (sh *strictHandler) RegisterSidecar(w http.ResponseWriter, r *http.Request) {
+	var request RegisterSidecarRequestObject
+
+	var body RegisterSidecarJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RegisterSidecar(ctx, request.(RegisterSidecarRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RegisterSidecar")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RegisterSidecarResponseObject); ok {
+		if err := validResponse.VisitRegisterSidecarResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeSidecar operation middleware
+func (sh *strictHandler) RevokeSidecar(w http.ResponseWriter, r *http.Request, sidecarId SidecarID, params RevokeSidecarParams) {
+	var request RevokeSidecarRequestObject
+
+	request.SidecarId = sidecarId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeSidecar(ctx, request.(RevokeSidecarRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeSidecar")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RevokeSidecarResponseObject); ok {
+		if err := validResponse.VisitRevokeSidecarResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSidecar operation middleware
+func (sh *strictHandler) GetSidecar(w http.ResponseWriter, r *http.Request, sidecarId SidecarID) {
+	var request GetSidecarRequestObject
+
+	request.SidecarId = sidecarId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSidecar(ctx, request.(GetSidecarRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSidecar")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSidecarResponseObject); ok {
+		if err := validResponse.VisitGetSidecarResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateSidecar operation middleware
+func (sh *strictHandler) UpdateSidecar(w http.ResponseWriter, r *http.Request, sidecarId SidecarID, params UpdateSidecarParams) {
+	var request UpdateSidecarRequestObject
+
+	request.SidecarId = sidecarId
+	request.Params = params
+
+	var body UpdateSidecarJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateSidecar(ctx, request.(UpdateSidecarRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateSidecar")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateSidecarResponseObject); ok {
+		if err := validResponse.VisitUpdateSidecarResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RotateSidecar operation middleware
+func (sh *strictHandler) RotateSidecar(w http.ResponseWriter, r *http.Request, sidecarId SidecarID, params RotateSidecarParams) {
+	var request RotateSidecarRequestObject
+
+	request.SidecarId = sidecarId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RotateSidecar(ctx, request.(RotateSidecarRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RotateSidecar")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RotateSidecarResponseObject); ok {
+		if err := validResponse.VisitRotateSidecarResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetDocument operation middleware
 func (sh *strictHandler) GetDocument(w http.ResponseWriter, r *http.Request) {
 	var request GetDocumentRequestObject
@@ -3539,6 +6572,213 @@ func (sh *strictHandler) GetDocument(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetDocumentResponseObject); ok {
 		if err := validResponse.VisitGetDocumentResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListPolicySets operation middleware
+func (sh *strictHandler) ListPolicySets(w http.ResponseWriter, r *http.Request, params ListPolicySetsParams) {
+	var request ListPolicySetsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPolicySets(ctx, request.(ListPolicySetsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPolicySets")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListPolicySetsResponseObject); ok {
+		if err := validResponse.VisitListPolicySetsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetPolicySet operation middleware
+func (sh *strictHandler) GetPolicySet(w http.ResponseWriter, r *http.Request, policySet SetName) {
+	var request GetPolicySetRequestObject
+
+	request.PolicySet = policySet
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetPolicySet(ctx, request.(GetPolicySetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetPolicySet")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetPolicySetResponseObject); ok {
+		if err := validResponse.VisitGetPolicySetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ActivateRevision operation middleware
+func (sh *strictHandler) ActivateRevision(w http.ResponseWriter, r *http.Request, policySet SetName, params ActivateRevisionParams) {
+	var request ActivateRevisionRequestObject
+
+	request.PolicySet = policySet
+	request.Params = params
+
+	var body ActivateRevisionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ActivateRevision(ctx, request.(ActivateRevisionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ActivateRevision")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ActivateRevisionResponseObject); ok {
+		if err := validResponse.VisitActivateRevisionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListRevisions operation middleware
+func (sh *strictHandler) ListRevisions(w http.ResponseWriter, r *http.Request, policySet SetName, params ListRevisionsParams) {
+	var request ListRevisionsRequestObject
+
+	request.PolicySet = policySet
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRevisions(ctx, request.(ListRevisionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRevisions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListRevisionsResponseObject); ok {
+		if err := validResponse.VisitListRevisionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PushRevision operation middleware
+func (sh *strictHandler) PushRevision(w http.ResponseWriter, r *http.Request, policySet SetName) {
+	var request PushRevisionRequestObject
+
+	request.PolicySet = policySet
+
+	var body PushRevisionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PushRevision(ctx, request.(PushRevisionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PushRevision")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PushRevisionResponseObject); ok {
+		if err := validResponse.VisitPushRevisionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRevision operation middleware
+func (sh *strictHandler) GetRevision(w http.ResponseWriter, r *http.Request, policySet SetName, revisionId RevisionID) {
+	var request GetRevisionRequestObject
+
+	request.PolicySet = policySet
+	request.RevisionId = revisionId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRevision(ctx, request.(GetRevisionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRevision")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRevisionResponseObject); ok {
+		if err := validResponse.VisitGetRevisionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RollbackPolicySet operation middleware
+func (sh *strictHandler) RollbackPolicySet(w http.ResponseWriter, r *http.Request, policySet SetName, params RollbackPolicySetParams) {
+	var request RollbackPolicySetRequestObject
+
+	request.PolicySet = policySet
+	request.Params = params
+
+	var body RollbackPolicySetJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RollbackPolicySet(ctx, request.(RollbackPolicySetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RollbackPolicySet")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RollbackPolicySetResponseObject); ok {
+		if err := validResponse.VisitRollbackPolicySetResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -1,4 +1,5 @@
-// Package accounts keeps users, clients, tenants and projects in Postgres.
+// Package accounts keeps users, clients, tenants, projects and agents in
+// Postgres, the revocations of their tokens, and tells what agents may learn.
 //
 // A tenant's name bounds every statement, in SQL: what is another tenant's is
 // not found. request.AnyTenant stands for all; the caller decides who may say
@@ -171,11 +172,7 @@ VALUES ($1, 'subject', $2, clock_timestamp(), next_live_epoch(), $3, $4, clock_t
 // revoke refuses all tokens of a subject that were issued up to now. The
 // subject's row must be locked: the moment lies after every login before it.
 func revoke(ctx context.Context, tx pgx.Tx, c change, subject, reason string) error {
-	by := c.by.Subject
-	if by == "" {
-		by = "control"
-	}
-	_, err := tx.Exec(ctx, revokeTokens, c.tenant, subject, reason, by, revocationLife)
+	_, err := tx.Exec(ctx, revokeTokens, c.tenant, subject, reason, creator(c.by), revocationLife)
 	return err
 }
 
@@ -203,6 +200,7 @@ func references() map[string]string {
 		"users_home_tenant_fkey": "/tenant_id", "users_project": "/project_id",
 		"clients_home_tenant_fkey": "/tenant_id", "clients_home_tenant_project_id_fkey": "/project_id",
 		"projects_tenant_id_fkey": "/tenant_id",
+		"agents_tenant":           "/tenant_id", "agents_project": "/project_id",
 	}
 }
 

@@ -369,6 +369,9 @@ func TestAway(t *testing.T) {
 		"create":  second(s.CreateUser(t.Context(), admin(), account.User{Username: "a", Role: request.RoleObserver, Tenant: "org1"}, "a good password")),
 		"delete":  s.DeleteTenant(t.Context(), admin(), account.Tenant{ID: "org1"}),
 		"count":   second(s.CountUsers(t.Context(), "*")),
+		"agents":  second(s.Agents(t.Context(), "*", "", 10)),
+		"rules":   second(s.GovernanceStatus(t.Context())),
+		"revoke":  second(s.RevokeToken(t.Context(), admin(), account.Revocation{Tenant: "*", TokenID: "x"})),
 		"ping":    s.Ping(t.Context()),
 		"no time": second(newStore(t, pgtest.New(t)).Users(late, "*", "", 10)),
 	} {
@@ -397,14 +400,15 @@ func TestBrokenSchema(t *testing.T) {
 func TestNoAuditNoChange(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	u := f.user(t, "ada", "org1")
+	u, g := f.user(t, "ada", "org1"), f.agent(t, "builder", "org1")
 	const broken = `CREATE OR REPLACE FUNCTION append_audit(p_tenant TEXT, p_actor_kind TEXT, p_actor TEXT, p_action TEXT, p_target_kind TEXT, p_target TEXT,
 		p_outcome TEXT, p_request_id TEXT, p_details JSONB) RETURNS BIGINT LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk'; END $$`
 	if _, err := f.pool.Exec(t.Context(), broken); err != nil {
 		t.Fatal(err)
 	}
 	const all = `SELECT md5(coalesce((SELECT string_agg(u::text, ',') FROM users u), '') || (SELECT string_agg(t::text, ',') FROM tenants t)
-		|| (SELECT string_agg(p::text, ',') FROM projects p) || (SELECT count(*) FROM clients) || (SELECT count(*) FROM revocations))`
+		|| (SELECT string_agg(p::text, ',') FROM projects p) || (SELECT count(*) FROM clients) || (SELECT count(*) FROM revocations)
+		|| (SELECT string_agg(g::text, ',') FROM agents g) || (SELECT epoch FROM live_epoch))`
 	before := f.text(t, all)
 	tenant := account.Tenant{ID: "org1", Name: "new", Suspended: true}
 	u.Role = request.RoleObserver
@@ -417,6 +421,10 @@ func TestNoAuditNoChange(t *testing.T) {
 		"suspend tenant": second(f.SuspendTenant(t.Context(), admin(), tenant)),
 		"create project": second(f.CreateProject(t.Context(), admin(), account.Project{ID: "p", Tenant: "org1"})),
 		"delete project": f.DeleteProject(t.Context(), admin(), account.Project{ID: "proj1", Tenant: "org2"}),
+		"create agent":   second(f.CreateAgent(t.Context(), admin(), account.Agent{Name: "a", Tenant: "org1", Role: "tester"})),
+		"block agent":    second(f.BlockAgent(t.Context(), admin(), g)),
+		"revoke token":   second(f.RevokeToken(t.Context(), admin(), account.Revocation{Tenant: "org1", TokenID: "x"})),
+		"revoke subject": second(f.RevokeSubject(t.Context(), admin(), account.Revocation{Tenant: "org1", Subject: u.ID}, true)),
 	} {
 		if err == nil {
 			t.Errorf("%s: done without a trace", name)

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,9 @@ func (a *api) admit(w http.ResponseWriter, r *http.Request) error {
 	c := callOf(r.Context())
 	var err error
 	if c.op, err = a.route(w, r); err != nil {
+		return err
+	}
+	if err = bound(w, r, c.op); err != nil {
 		return err
 	}
 	if c.principal, err = a.authenticate(r, c.op); err != nil {
@@ -75,6 +79,16 @@ func (a *api) route(w http.ResponseWriter, r *http.Request) (*spec.Operation, er
 	return nil, notFound()
 }
 
+// bound refuses a body that is announced as too large, and ends one that turns
+// out to be.
+func bound(w http.ResponseWriter, r *http.Request, op *spec.Operation) error {
+	if r.ContentLength > op.MaxBody {
+		return apierr.New(apierr.ValidationTooLarge, apierr.Options{})
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, op.MaxBody)
+	return nil
+}
+
 // refusedRoute takes the multiplexer's refusal for its status and Allow.
 type refusedRoute struct {
 	header http.Header
@@ -87,7 +101,8 @@ func (w *refusedRoute) WriteHeader(status int)      { w.status = status }
 
 // authenticate finds out who calls. A token that is given counts, also where
 // none is needed; only operations of TokenNone don't look, so that a probe
-// with a stale token still tells the truth.
+// with a stale token still tells the truth. A lenient one takes a token that is
+// no good for none.
 func (a *api) authenticate(r *http.Request, op *spec.Operation) (request.Principal, error) {
 	values := r.Header.Values("Authorization")
 	if op.Token == spec.TokenNone || op.Token == spec.TokenOptional && len(values) == 0 {
@@ -96,11 +111,19 @@ func (a *api) authenticate(r *http.Request, op *spec.Operation) (request.Princip
 	if len(values) == 0 {
 		return request.Principal{}, apierr.New(apierr.AuthMissingToken, apierr.Options{})
 	}
+	p, err := a.verify(r.Context(), values)
+	if err != nil && op.Lenient && apierr.From(err).HTTP() == http.StatusUnauthorized {
+		return request.Anonymous(), nil
+	}
+	return p, err
+}
+
+func (a *api) verify(ctx context.Context, values []string) (request.Principal, error) {
 	token, ok := bearer(values)
 	if !ok {
 		return request.Principal{}, apierr.New(apierr.AuthInvalidToken, apierr.Options{Cause: errors.New("authorization is not one bearer token")})
 	}
-	return a.opts.Auth.Verify(r.Context(), token)
+	return a.opts.Auth.Verify(ctx, token)
 }
 
 // maxToken bounds the bytes of a token.

@@ -26,6 +26,7 @@ type api struct {
 	limiter    *ratelimit.Limiter
 	failures   *failures
 	health     *health
+	tails      *tails
 }
 
 // New makes the API's handler: it reads the document, compiles the shipped
@@ -38,7 +39,7 @@ func New(ctx context.Context, o Options) (http.Handler, error) {
 	}
 	a := &api{
 		opts: o, started: o.Now(), document: apiv1.Spec(),
-		limiter: ratelimit.New(), failures: newFailures(o.Limits.FailedLogins), health: newHealth(o.Database, o.Now),
+		limiter: ratelimit.New(), failures: newFailures(o.Limits.FailedLogins), health: newHealth(o.Database, o.Now), tails: newTails(o.Metrics),
 	}
 	var err error
 	if a.policy, err = shippedPolicy(ctx); err != nil {

@@ -7,6 +7,7 @@ import (
 	apiv1 "gatehouse/api/v1"
 	"gatehouse/internal/account"
 	"gatehouse/internal/apierr"
+	"gatehouse/internal/request"
 )
 
 // Login proves a user.
@@ -42,8 +43,16 @@ func (a *api) IssueToken(ctx context.Context, r apiv1.IssueTokenRequestObject) (
 	return apiv1.IssueToken200JSONResponse(token(s)), nil
 }
 
-// Logout ends a session; that there was none is no error, nor told.
+// Logout ends a session; that there was none is no error, nor told. The access
+// token that comes with it ends too. If one of the two fails, doing it again
+// does what is left.
 func (a *api) Logout(ctx context.Context, r apiv1.LogoutRequestObject) (apiv1.LogoutResponseObject, error) {
+	if p := callOf(ctx).principal; p.Kind == request.KindToken && p.TokenID != "" {
+		rev := account.Revocation{Tenant: p.Tenant, TokenID: p.TokenID, Reason: "logout"}
+		if _, err := a.opts.Revocations.RevokeToken(ctx, p, rev); err != nil {
+			return nil, err
+		}
+	}
 	if err := a.opts.Auth.Logout(ctx, r.Body.RefreshToken); err != nil {
 		return nil, err
 	}

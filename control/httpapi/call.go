@@ -16,9 +16,12 @@ import (
 type call struct {
 	id      string
 	start   time.Time
+	head    bool       // nobody wants the body
 	address netip.Addr // the peer's
 	trace   trace
 	out     *writer
+
+	connection context.Context // ends with the caller's connection, not with the time of the work
 
 	op        *spec.Operation   // nil where none matches
 	principal request.Principal // the zero value until admitted

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/url"
 	"strconv"
 
@@ -23,14 +24,30 @@ const (
 type list struct {
 	name   string // the path of the list
 	tenant string // as the list is bounded
-	asked  *string
+	filter url.Values
 	limit  int
 	after  string
 }
 
-// list reads where the caller wants to go on.
+// list reads where the caller wants to go on in a list with no filter but the
+// tenant.
 func (a *api) list(name, tenant string, asked *string, limit *int, cursor *string) (list, error) {
-	l := list{name: name, tenant: tenant, asked: asked, limit: defaultPage}
+	filter := url.Values{}
+	add(filter, "tenant_id", asked)
+	return a.filtered(name, tenant, filter, limit, cursor)
+}
+
+// add notes a member of a query that is given.
+func add(q url.Values, name string, value *string) {
+	if value != nil {
+		q.Set(name, *value)
+	}
+}
+
+// filtered reads where the caller wants to go on in a list. filter is the query
+// but for limit and cursor.
+func (a *api) filtered(name, tenant string, filter url.Values, limit *int, cursor *string) (list, error) {
+	l := list{name: name, tenant: tenant, filter: filter, limit: defaultPage}
 	if limit != nil {
 		l.limit = *limit
 	}
@@ -55,9 +72,7 @@ func (a *api) next(l list, position string) (cursor, link *string, err error) {
 	}
 	sealed := a.sealCursor(l, position)
 	q := url.Values{"cursor": {sealed}, "limit": {strconv.Itoa(l.limit)}}
-	if l.asked != nil {
-		q.Set("tenant_id", *l.asked)
-	}
+	maps.Copy(q, l.filter)
 	return &sealed, new("<" + l.name + "?" + q.Encode() + `>; rel="next"`), nil
 }
 
@@ -79,6 +94,6 @@ func (a *api) openCursor(l list, cursor string) (string, bool) {
 
 func (a *api) cursorMAC(l list, position string) []byte {
 	h := hmac.New(sha256.New, a.opts.CursorKey)
-	h.Write([]byte(ratelimit.Key(l.name, l.tenant, position))) // each part preceded by its length
+	h.Write([]byte(ratelimit.Key(l.name, l.tenant, l.filter.Encode(), position))) // each part preceded by its length
 	return h.Sum(nil)[:cursorMAC]
 }

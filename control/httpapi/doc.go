@@ -10,5 +10,6 @@
 //
 // A handler is safe for concurrent use and starts no goroutine; a Server
 // starts one, which Stop ends and awaits. What callers can make it keep is
-// bounded: rate limits (internal/ratelimit) and failed logins (maxAddresses).
+// bounded: rate limits (internal/ratelimit), failed logins (maxAddresses) and
+// open tails (maxTails), which are requests that last.
 package httpapi

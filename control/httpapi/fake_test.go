@@ -28,6 +28,7 @@ type store struct {
 	password string              // the last one set
 	err      error               // answered by all
 	block    bool                // wait for the end of the context
+	meshStore
 }
 
 var seeded = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -40,6 +41,7 @@ func (s *store) seed() {
 	defer s.mu.Unlock()
 	s.made, s.err, s.block, s.by, s.password = 100, nil, false, nil, ""
 	s.users, s.clients, s.tenants, s.projects = nil, nil, nil, nil
+	s.seedMesh()
 	for i, tenant := range []string{"org1", "org2"} {
 		s.tenants = append(s.tenants, account.Tenant{ID: tenant, Name: tenant, CreatedAt: seeded, UpdatedAt: seeded, Version: 1})
 		s.projects = append(s.projects, account.Project{ID: "proj1", Tenant: tenant, Name: "one", CreatedAt: seeded, UpdatedAt: seeded, Version: 1})
@@ -397,6 +399,8 @@ type auth struct {
 	err      error      // answered to credentials
 	attempts int
 	hold     chan struct{} // an attempt waits for it, if not nil
+
+	life time.Duration // of tokens, from seeded on; set before the first request
 }
 
 // principals are the callers of the tests by their tokens.
@@ -408,7 +412,8 @@ func principals() map[string]request.Principal {
 	out["operator-all"] = request.Principal{Role: request.RoleOperator, Tenant: request.AnyTenant}
 	out["admin-none"] = request.Principal{Role: request.RoleAdmin}
 	for token, p := range out {
-		p.Kind, p.Issuer, p.Subject = request.KindToken, "control", token
+		p.Kind, p.Issuer, p.Subject, p.TokenID = request.KindToken, "control", token, "jti-"+token
+		p.Expires = seeded // at once, so that no tail lasts
 		out[token] = p
 	}
 	return out
@@ -424,6 +429,7 @@ func (a *auth) Verify(_ context.Context, token string) (request.Principal, error
 		panic("a defect with a secret")
 	}
 	if p, ok := principals()[token]; ok {
+		p.Expires = p.Expires.Add(a.life)
 		return p, nil
 	}
 	return request.Principal{}, apierr.New(apierr.AuthInvalidToken, apierr.Options{})

@@ -24,6 +24,7 @@ import (
 
 // contract is the document as another library reads it.
 var contract = sync.OnceValues(func() (routers.Router, error) {
+	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.PlainBodyDecoder)
 	doc, err := openapi3.NewLoader().LoadFromData(apiv1.Spec())
 	if err != nil {
 		return nil, err
@@ -48,14 +49,21 @@ type harness struct {
 }
 
 type metrics struct {
-	mu   sync.Mutex
-	seen []string
+	mu          sync.Mutex
+	seen        []string
+	tails, most int
 }
 
 func (m *metrics) APIRequest(operation string, status int, _ time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seen = append(m.seen, operation+" "+http.StatusText(status))
+}
+
+func (m *metrics) DecisionTails(open int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tails, m.most = open, max(m.most, open)
 }
 
 // unlimited is for tests of other things than limits.
@@ -83,6 +91,7 @@ func newHarness(t testing.TB, change ...func(*Options)) *harness {
 func (h *harness) options() Options {
 	return Options{
 		Auth: h.auth, Users: h.store, Clients: h.store, Tenants: h.store, Projects: h.store, Counts: h.store,
+		Agents: h.store, Governance: h.store, Revocations: h.store, Sidecars: h.store, Policies: h.store, Decisions: h.store,
 		Database: h.store, Metrics: h.metrics, Log: slog.New(slog.NewJSONHandler(&lockedWriter{w: h.log}, nil)),
 		Now: h.clock, Version: "v1.2.3", Limits: unlimited(), CursorKey: bytes.Repeat([]byte{7}, minCursorKey),
 	}

@@ -25,7 +25,6 @@ func (a *api) layers() []layer {
 		a.secure, // before anything can answer: a refusal needs these headers as well
 		a.rescue, // inside the event, which tells of the defect; outside of all that may have one
 		a.cors,   // before the token: a preflight has none; before refusals, which pages must be able to read
-		a.bound,  // before anybody reads the body
 		a.hurry,  // last: its time is that of the work, and what waits gets its end from the context
 	}
 }
@@ -41,7 +40,7 @@ func (a *api) wrap(h http.Handler) http.Handler {
 func (a *api) begin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &call{
-			id: r.Header.Get("X-Request-Id"), start: a.opts.Now(), address: peer(r.RemoteAddr),
+			id: r.Header.Get("X-Request-Id"), start: a.opts.Now(), head: r.Method == http.MethodHead, address: peer(r.RemoteAddr),
 			trace: readTrace(r.Header.Get("Traceparent")), out: &writer{ResponseWriter: w},
 		}
 		if !sane(c.id) {
@@ -131,7 +130,7 @@ func (a *api) rescue(next http.Handler) http.Handler {
 
 // Headers of a cross-origin call.
 const (
-	corsRequestHeaders = "authorization, content-type, if-match, traceparent, x-request-id"
+	corsRequestHeaders = "authorization, content-type, if-match, last-event-id, traceparent, x-request-id"
 	corsAnswerHeaders  = "etag, link, location, ratelimit, ratelimit-policy, retry-after, x-request-id"
 	corsMaxAge         = "600"
 )
@@ -167,22 +166,11 @@ func preflight(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// bound refuses a body that is announced as too large, and ends one that turns
-// out to be.
-func (a *api) bound(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength > maxBody {
-			a.fail(w, r, apierr.New(apierr.ValidationTooLarge, apierr.Options{}))
-			return
-		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		next.ServeHTTP(w, r)
-	})
-}
-
-// hurry gives the work its time.
+// hurry gives the work its time. What lasts longer by its nature goes by the
+// connection's context, and has bounds of its own.
 func (a *api) hurry(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		callOf(r.Context()).connection = r.Context()
 		ctx, cancel := context.WithTimeout(r.Context(), a.opts.Timeout)
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))

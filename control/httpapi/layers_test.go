@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"gatehouse/control/httpapi/spec"
 	"gatehouse/internal/apierr"
 )
 
@@ -240,7 +241,7 @@ const goodLogin = `{"username":"ada","password":"` + goodPassword + `"}`
 func TestBodies(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	large := `{"username":"` + strings.Repeat("a", maxBody) + `","password":"x"}`
+	large := `{"username":"` + strings.Repeat("a", spec.DefaultBody) + `","password":"x"}`
 	for _, tt := range []struct {
 		name, body string
 		header     []string
@@ -288,7 +289,7 @@ func TestBodiesThatDontCome(t *testing.T) {
 	}{
 		{slow{os.ErrDeadlineExceeded}, 408, apierr.ValidationTimeout},
 		{slow{io.ErrUnexpectedEOF}, 400, apierr.ValidationMalformed},
-		{io.NopCloser(bytes.NewReader(make([]byte, maxBody+1))), 413, apierr.ValidationTooLarge}, // length not announced
+		{io.NopCloser(bytes.NewReader(make([]byte, spec.DefaultBody+1))), 413, apierr.ValidationTooLarge}, // length not announced
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/v1/auth/login", http.NoBody)
 		r.Body, r.ContentLength = tt.body, -1

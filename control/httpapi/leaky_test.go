@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"gatehouse/internal/account"
+	"gatehouse/internal/mesh"
 	"gatehouse/internal/request"
 )
 
@@ -34,6 +35,31 @@ func (l *leakyStore) Projects(ctx context.Context, _, after string, limit int) (
 	return l.store.Projects(ctx, request.AnyTenant, after, limit)
 }
 
+func (l *leakyStore) Agent(ctx context.Context, _, id string) (account.Agent, error) {
+	return l.store.Agent(ctx, request.AnyTenant, id)
+}
+
+func (l *leakyStore) Agents(ctx context.Context, _, after string, limit int) (account.Page[account.Agent], error) {
+	return l.store.Agents(ctx, request.AnyTenant, after, limit)
+}
+
+func (l *leakyStore) RevokeSubject(_ context.Context, _ request.Principal, r account.Revocation, _ bool) (account.Revocation, error) {
+	r.Tenant = "org2"
+	return r, nil
+}
+
+func (l *leakyStore) Decision(ctx context.Context, _, id string) (mesh.Decision, error) {
+	return l.store.Decision(ctx, request.AnyTenant, id)
+}
+
+func (l *leakyStore) Decisions(ctx context.Context, _ string, f mesh.DecisionFilter, after string, limit int) (account.Page[mesh.Decision], error) {
+	return l.store.Decisions(ctx, request.AnyTenant, f, after, limit)
+}
+
+func (l *leakyStore) DecisionsSince(ctx context.Context, _ string, f mesh.DecisionFilter, _ string, limit int) ([]mesh.Decision, string, error) {
+	return l.store.DecisionsSince(ctx, request.AnyTenant, f, "0", limit)
+}
+
 // racingStore changes a project right after it was read.
 type racingStore struct{ *store }
 
@@ -43,4 +69,11 @@ func (r *racingStore) Project(ctx context.Context, tenant, id string) (account.P
 		_, err = r.store.UpdateProject(ctx, request.Principal{}, p)
 	}
 	return p, err
+}
+
+// brokenRevocations keeps nothing.
+type brokenRevocations struct{ Revocations }
+
+func (brokenRevocations) RevokeToken(context.Context, request.Principal, account.Revocation) (account.Revocation, error) {
+	return account.Revocation{}, unavailable(nil)
 }

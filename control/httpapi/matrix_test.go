@@ -16,10 +16,14 @@ import (
 // holders are who has the permissions that this API asks for, written here
 // once more, apart from the policy.
 var holders = map[string][]string{
-	"":             {"admin-all", "admin", "operator", "developer", "observer", "anonymous", "none"},
-	"health.view":  {"admin-all", "admin", "operator", "developer", "observer", "anonymous", "none"},
-	"task.view":    {"admin-all", "admin", "operator", "developer", "observer"},
-	"system.admin": {"admin-all", "admin"},
+	"":                {"admin-all", "admin", "operator", "developer", "observer", "anonymous", "none"},
+	"health.view":     {"admin-all", "admin", "operator", "developer", "observer", "anonymous", "none"},
+	"task.view":       {"admin-all", "admin", "operator", "developer", "observer"},
+	"agent.view":      {"admin-all", "admin", "operator", "developer", "observer"},
+	"agent.configure": {"admin-all", "admin"},
+	"escalation.view": {"admin-all", "admin", "operator"},
+	"learning.view":   {"admin-all", "admin", "operator"},
+	"system.admin":    {"admin-all", "admin"},
 }
 
 // described is what the matrix needs of an operation in the document.
@@ -54,7 +58,10 @@ func describedOperations(t *testing.T) (map[string]spec.Operation, map[string]de
 // targets fill an operation's path and body with things of one tenant.
 func target(op spec.Operation, d described, tenant string) (path, body string) {
 	id := map[string]string{"org1": uuid(1), "org2": uuid(2)}[tenant]
-	path = strings.NewReplacer("{user_id}", id, "{client_id}", id, "{tenant_id}", tenant, "{project_id}", "proj1").Replace(op.Path)
+	path = strings.NewReplacer(
+		"{user_id}", id, "{client_id}", id, "{tenant_id}", tenant, "{project_id}", "proj1", "{agent_id}", id, "{sidecar_id}", id,
+		"{policy_set}", "main", "{revision_id}", seededRevision, "{decision_id}", "d-"+tenant,
+	).Replace(op.Path)
 	if op.InQuery["tenant_id"] != nil {
 		path += "?tenant_id=" + tenant
 	}
@@ -72,9 +79,10 @@ func target(op spec.Operation, d described, tenant string) (path, body string) {
 	return path, string(b)
 }
 
-// success is the one status below 300 that the document gives.
+// success is the status below 300 that the document gives: what creates may
+// also find that it is there already.
 func (d described) success() int {
-	for _, status := range []int{http.StatusOK, http.StatusCreated, http.StatusNoContent} {
+	for _, status := range []int{http.StatusCreated, http.StatusOK, http.StatusNoContent} {
 		if _, ok := d.Responses[fmt.Sprint(status)]; ok {
 			return status
 		}
@@ -86,7 +94,8 @@ func (d described) success() int {
 // they are asked.
 func expected(op spec.Operation, d described, caller, tenant string) int {
 	names := op.InPath["tenant_id"] != nil || op.InPath["user_id"] != nil || op.InPath["client_id"] != nil ||
-		op.InQuery["tenant_id"] != nil || strings.HasPrefix(op.ID, "create")
+		op.InPath["agent_id"] != nil || op.InPath["decision_id"] != nil ||
+		op.InQuery["tenant_id"] != nil || strings.HasPrefix(op.ID, "create") || op.ID == "revokeTokens"
 	switch {
 	case op.Token == spec.TokenRequired && caller == "none":
 		return http.StatusUnauthorized
@@ -162,13 +171,19 @@ func TestStoreThatForgetsTenants(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, func(o *Options) {
 		leaky := &leakyStore{o.Users.(*store)}
-		o.Users, o.Clients, o.Projects = leaky, leaky, leaky
+		o.Users, o.Clients, o.Projects, o.Agents, o.Decisions, o.Revocations = leaky, leaky, leaky, leaky, leaky, leaky
 	})
 	for _, path := range []string{"/api/v1/users/" + uuid(2), "/api/v1/clients/" + uuid(2), "/api/v1/projects/proj1"} {
 		h.want(h.do("GET", path, "admin", ""), http.StatusNotFound, "resource.not_found")
 		h.want(h.do("DELETE", path, "admin", ""), http.StatusNotFound, "resource.not_found")
 	}
-	for _, path := range []string{"/api/v1/users", "/api/v1/clients", "/api/v1/projects"} {
+	agent := "/api/v1/agents/" + uuid(2)
+	h.want(h.do("GET", agent, "admin", ""), http.StatusNotFound, "resource.not_found")
+	h.want(h.do("POST", agent+"/block", "admin", `{"reason":"x"}`), http.StatusNotFound, "resource.not_found")
+	h.want(h.do("POST", agent+"/unblock", "admin", ""), http.StatusNotFound, "resource.not_found")
+	h.want(h.do("GET", "/api/v1/decisions/d-org2", "admin", ""), http.StatusNotFound, "resource.not_found")
+	h.want(h.do("POST", "/api/v1/auth/revocations", "admin", `{"subject":"`+uuid(2)+`"}`), http.StatusInternalServerError, "internal.error")
+	for _, path := range []string{"/api/v1/users", "/api/v1/clients", "/api/v1/projects", "/api/v1/agents", "/api/v1/decisions", "/api/v1/decisions/tail"} {
 		h.want(h.do("GET", path, "admin", ""), http.StatusInternalServerError, "internal.error")
 	}
 	if len(h.store.by) != 0 {
@@ -179,8 +194,8 @@ func TestStoreThatForgetsTenants(t *testing.T) {
 func TestMatrixKnowsAllOperations(t *testing.T) {
 	t.Parallel()
 	ops, about := describedOperations(t)
-	if len(ops) < 30 {
-		t.Errorf("%d operations, want at least 30", len(ops))
+	if len(ops) < 55 {
+		t.Errorf("%d operations, want at least 55", len(ops))
 	}
 	for id, op := range ops {
 		if about[id].success() == 0 {

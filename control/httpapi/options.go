@@ -11,7 +11,6 @@ import (
 
 // Bounds of one request.
 const (
-	maxBody        = 1 << 20
 	defaultTimeout = 15 * time.Second
 	minCursorKey   = 32
 	maxOrigins     = 64
@@ -28,6 +27,13 @@ type Options struct {
 	Database Database
 	Metrics  Metrics // nil counts nothing
 	Log      *slog.Logger
+
+	Agents      Agents
+	Governance  Governance
+	Revocations Revocations
+	Sidecars    Sidecars
+	Policies    Policies
+	Decisions   Decisions
 
 	Now     func() time.Time // nil means time.Now
 	Version string           // of the build, as shown to callers
@@ -65,6 +71,8 @@ func (o Options) check() error {
 		{"Auth", o.Auth != nil}, {"Users", o.Users != nil}, {"Clients", o.Clients != nil},
 		{"Tenants", o.Tenants != nil}, {"Projects", o.Projects != nil}, {"Counts", o.Counts != nil},
 		{"Database", o.Database != nil}, {"Log", o.Log != nil},
+		{"Agents", o.Agents != nil}, {"Governance", o.Governance != nil}, {"Revocations", o.Revocations != nil},
+		{"Sidecars", o.Sidecars != nil}, {"Policies", o.Policies != nil}, {"Decisions", o.Decisions != nil},
 	} {
 		if !part.set {
 			faults = append(faults, fmt.Errorf("%s is needed", part.name))

@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"gatehouse/internal/account"
+	"gatehouse/internal/mesh"
 	"gatehouse/internal/request"
+	"gatehouse/internal/revision"
 )
 
 // What the API needs of others. All are safe for concurrent use, end with
@@ -87,6 +89,80 @@ type Projects interface {
 	DeleteProject(ctx context.Context, by request.Principal, p account.Project) error
 }
 
+// Agents keeps agents.
+type Agents interface {
+	CreateAgent(ctx context.Context, by request.Principal, a account.Agent) (account.Agent, error)
+	Agent(ctx context.Context, tenant, id string) (account.Agent, error)
+	Agents(ctx context.Context, tenant, after string, limit int) (account.Page[account.Agent], error)
+	// BlockAgent sets Status to blocked, and BlockedReason to a's. UnblockAgent
+	// makes the agent active again. Both go by the rules of an update; one that
+	// is blocked stays as it is, and so does one that is not. A retired agent is
+	// neither: state.conflict.
+	BlockAgent(ctx context.Context, by request.Principal, a account.Agent) (account.Agent, error)
+	UnblockAgent(ctx context.Context, by request.Principal, a account.Agent) (account.Agent, error)
+}
+
+// Governance tells what agents may learn.
+type Governance interface {
+	// GovernanceStatus returns all rules, by agent role: at most 200.
+	GovernanceStatus(ctx context.Context) ([]account.GovernanceRule, error)
+}
+
+// Revocations refuses tokens before they expire.
+type Revocations interface {
+	// RevokeToken refuses r.TokenID, under r.Tenant. What is refused already
+	// stays so, and the revocation in force is returned.
+	RevokeToken(ctx context.Context, by request.Principal, r account.Revocation) (account.Revocation, error)
+	// RevokeSubject refuses the tokens of r.Subject that were issued up to now.
+	// Where known, it must be a user or client within r.Tenant, else
+	// resource.not_found, and the revocation is of its own tenant; else it may
+	// be anybody.
+	RevokeSubject(ctx context.Context, by request.Principal, r account.Revocation, known bool) (account.Revocation, error)
+}
+
+// Sidecars keeps the registrations of sidecars and what they reported last.
+// Only callers of all tenants reach it.
+type Sidecars interface {
+	// RegisterSidecar also returns the credential, whose secret is not kept in
+	// clear. What s names must be there: validation.invalid.
+	RegisterSidecar(ctx context.Context, by request.Principal, s mesh.Sidecar) (mesh.Sidecar, mesh.Credential, error)
+	Sidecar(ctx context.Context, tenant, id string) (mesh.Sidecar, error)
+	Sidecars(ctx context.Context, tenant, after string, limit int) (account.Page[mesh.Sidecar], error)
+	UpdateSidecar(ctx context.Context, by request.Principal, s mesh.Sidecar) (mesh.Sidecar, error)
+	// RotateSidecar and RevokeSidecar take any version where Version is 0.
+	RotateSidecar(ctx context.Context, by request.Principal, s mesh.Sidecar) (mesh.Sidecar, mesh.Credential, error)
+	RevokeSidecar(ctx context.Context, by request.Principal, s mesh.Sidecar) error
+}
+
+// Policies keeps policy sets, their revisions and which of them is in force.
+// Only callers of all tenants reach it.
+type Policies interface {
+	PolicySets(ctx context.Context, after string, limit int) (account.Page[mesh.PolicySet], error)
+	PolicySet(ctx context.Context, name string) (mesh.PolicySet, error)
+	// PushRevision makes the set where there is none. It says whether the
+	// revision is new: the same files are the same revision.
+	PushRevision(ctx context.Context, by request.Principal, set string, files revision.Files, note string) (mesh.Revision, bool, error)
+	// Revisions lists the newest first, without files.
+	Revisions(ctx context.Context, set, after string, limit int) (account.Page[mesh.Revision], error)
+	// Revision returns a revision with its files. id, here and below, may be the
+	// beginning of one.
+	Revision(ctx context.Context, set, id string) (mesh.Revision, error)
+	// ActivateRevision and Rollback need version in force, or any where it is 0.
+	ActivateRevision(ctx context.Context, by request.Principal, set, id string, version int64) (mesh.PolicySet, error)
+	// Rollback goes back to id, or where that is "" to what was in force before.
+	Rollback(ctx context.Context, by request.Principal, set, id string, version int64) (mesh.PolicySet, error)
+}
+
+// Decisions keeps decision records.
+type Decisions interface {
+	// Decisions lists the newest first.
+	Decisions(ctx context.Context, tenant string, f mesh.DecisionFilter, after string, limit int) (account.Page[mesh.Decision], error)
+	Decision(ctx context.Context, tenant, id string) (mesh.Decision, error)
+	// DecisionsSince returns what was stored behind a cursor, in that order, and
+	// the cursor behind it. "" stands for now: it returns nothing but a cursor.
+	DecisionsSince(ctx context.Context, tenant string, f mesh.DecisionFilter, cursor string, limit int) ([]mesh.Decision, string, error)
+}
+
 // Counts counts what is kept within a tenant.
 type Counts interface {
 	CountUsers(ctx context.Context, tenant string) (int64, error)
@@ -100,8 +176,10 @@ type Database interface {
 	Ping(ctx context.Context) error
 }
 
-// Metrics counts requests. operation is an operationId of the document, or ""
+// Metrics counts requests and tails. operation is an operationId of the document, or ""
 // where a request matches none; status is what was sent.
 type Metrics interface {
 	APIRequest(operation string, status int, took time.Duration)
+	// DecisionTails is told how many tails are open whenever that changes.
+	DecisionTails(open int)
 }

@@ -41,8 +41,9 @@ type Server struct {
 	opts   ServerOptions
 	server *http.Server
 
-	done chan struct{} // closed when the serving goroutine has ended
-	err  error         // why it ended; set before done is closed
+	done     chan struct{} // closed when the serving goroutine has ended
+	err      error         // why it ended; set before done is closed
+	stopping chan struct{} // closed when Stop begins
 
 	mu       sync.Mutex   // guards all below
 	listener net.Listener // nil before Start
@@ -57,7 +58,9 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if (o.CertFile == "") != (o.KeyFile == "") {
 		return nil, errors.New("api server: a certificate and a key belong together")
 	}
-	return &Server{opts: o, done: make(chan struct{}), server: &http.Server{
+	stopping := make(chan struct{})
+	return &Server{opts: o, done: make(chan struct{}), stopping: stopping, server: &http.Server{
+		BaseContext:                  func(net.Listener) context.Context { return withStopping(context.Background(), stopping) },
 		Handler:                      o.Handler,
 		ReadHeaderTimeout:            readHeaderTimeout,
 		ReadTimeout:                  readTimeout,
@@ -67,6 +70,19 @@ func NewServer(o ServerOptions) (*Server, error) {
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is answered like any other
 		ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
 	}}, nil
+}
+
+type stoppingKey struct{}
+
+func withStopping(ctx context.Context, stopping <-chan struct{}) context.Context {
+	return context.WithValue(ctx, stoppingKey{}, stopping)
+}
+
+// stoppingOf is closed when the server that a request came through begins to
+// stop, which waits for all that is open. Without a server it is nil.
+func stoppingOf(ctx context.Context) <-chan struct{} {
+	stopping, _ := ctx.Value(stoppingKey{}).(<-chan struct{})
+	return stopping
 }
 
 // Start reads the certificate, listens and serves until Stop. It may be called
@@ -125,6 +141,9 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 // serving ended before, or that requests were cut.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
+	if !s.stopped {
+		close(s.stopping)
+	}
 	s.stopped = true
 	started := s.listener != nil
 	s.mu.Unlock()

@@ -223,3 +223,33 @@ func TestServerRefuses(t *testing.T) {
 		t.Error("started twice")
 	}
 }
+
+// caller is a client of a server.
+type caller struct {
+	*http.Client
+	base string
+}
+
+// hurried starts a server with hardly any time to read and write, and a client
+// of it.
+func (h *harness) hurried(t *testing.T, secure bool) (*Server, caller) {
+	t.Helper()
+	o := ServerOptions{Handler: h.handler, Address: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)}
+	transport, scheme := &http.Transport{ForceAttemptHTTP2: true}, "http://"
+	if secure {
+		var trust *x509.CertPool
+		o.CertFile, o.KeyFile, trust = certificate(t)
+		transport.TLSClientConfig, scheme = &tls.Config{RootCAs: trust}, "https://"
+	}
+	s, err := NewServer(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.server.ReadTimeout, s.server.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Stop(context.Background()) })
+	t.Cleanup(transport.CloseIdleConnections)
+	return s, caller{&http.Client{Transport: transport}, scheme + s.Addr()}
+}

@@ -1,6 +1,9 @@
 package httpapi
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // errForeign is a store that returned what it was not asked for.
 var errForeign = errors.New("the store returned something of another tenant")
@@ -23,4 +26,21 @@ func shown[T, S any](c *call, items []T, tenant func(T) string, show func(T) S) 
 		out = append(out, show(item))
 	}
 	return out, nil
+}
+
+// each turns all items into what callers see, where none can be a tenant's.
+func each[T, S any](items []T, show func(T) S) []S {
+	out := make([]S, 0, len(items))
+	for _, item := range items {
+		out = append(out, show(item))
+	}
+	return out
+}
+
+// known is a time that may not be there.
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return new(t.UTC())
 }

@@ -16,6 +16,27 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for AgentStatus.
+const (
+	Active  AgentStatus = "active"
+	Blocked AgentStatus = "blocked"
+	Retired AgentStatus = "retired"
+)
+
+// Valid indicates whether the value is a known member of the AgentStatus enum.
+func (e AgentStatus) Valid() bool {
+	switch e {
+	case Active:
+		return true
+	case Blocked:
+		return true
+	case Retired:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ErrorCode.
 const (
 	AuthExpiredToken               ErrorCode = "auth.expired_token"
@@ -79,6 +100,33 @@ func (e ErrorCode) Valid() bool {
 	}
 }
 
+// Defines values for GovernanceRuleRefusal.
+const (
+	Cooldown    GovernanceRuleRefusal = "cooldown"
+	DailyLimit  GovernanceRuleRefusal = "daily_limit"
+	Empty       GovernanceRuleRefusal = ""
+	Locked      GovernanceRuleRefusal = "locked"
+	UnknownRole GovernanceRuleRefusal = "unknown_role"
+)
+
+// Valid indicates whether the value is a known member of the GovernanceRuleRefusal enum.
+func (e GovernanceRuleRefusal) Valid() bool {
+	switch e {
+	case Cooldown:
+		return true
+	case DailyLimit:
+		return true
+	case Empty:
+		return true
+	case Locked:
+		return true
+	case UnknownRole:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthDatabase.
 const (
 	HealthDatabaseOk          HealthDatabase = "ok"
@@ -109,6 +157,24 @@ func (e HealthStatus) Valid() bool {
 	case HealthStatusDegraded:
 		return true
 	case HealthStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PolicyActivationKind.
+const (
+	Activate PolicyActivationKind = "activate"
+	Rollback PolicyActivationKind = "rollback"
+)
+
+// Valid indicates whether the value is a known member of the PolicyActivationKind enum.
+func (e PolicyActivationKind) Valid() bool {
+	switch e {
+	case Activate:
+		return true
+	case Rollback:
 		return true
 	default:
 		return false
@@ -184,8 +250,80 @@ func (e TokenTokenType) Valid() bool {
 	}
 }
 
+// Agent defines model for Agent.
+type Agent struct {
+	// BlockedAt RFC 3339, in UTC.
+	BlockedAt     *Time   `json:"blocked_at,omitempty"`
+	BlockedReason *string `json:"blocked_reason,omitempty"`
+
+	// CreatedAt RFC 3339, in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// Id A UUID in lower case.
+	Id       ID                     `json:"id"`
+	Metadata map[string]interface{} `json:"metadata"`
+	Name     string                 `json:"name"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId ProjectReference `json:"project_id"`
+
+	// Role What the agent does. It is no role of callers; governance has its rules by it.
+	Role   AgentRole   `json:"role"`
+	Status AgentStatus `json:"status"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+
+	// UpdatedAt RFC 3339, in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// Version Grows with each change; the `ETag` is this number in quotes.
+	Version Version `json:"version"`
+}
+
+// AgentStatus defines model for Agent.Status.
+type AgentStatus string
+
+// AgentBlock defines model for AgentBlock.
+type AgentBlock struct {
+	// Reason Why, for people.
+	Reason Reason `json:"reason"`
+}
+
+// AgentCreate defines model for AgentCreate.
+type AgentCreate struct {
+	// Metadata What its owner wants to know of it. Only texts can be set.
+	Metadata *Metadata `json:"metadata,omitempty"`
+
+	// Name The name of an agent as it stands in tokens, unique in its tenant.
+	Name AgentName `json:"name"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId *ProjectReference `json:"project_id,omitempty"`
+
+	// Role What the agent does. It is no role of callers; governance has its rules by it.
+	Role AgentRole `json:"role"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+}
+
+// AgentList defines model for AgentList.
+type AgentList struct {
+	Items []Agent `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// AgentName The name of an agent as it stands in tokens, unique in its tenant.
+type AgentName = string
+
 // AgentReference The agent that the client is, or "" for none.
 type AgentReference = string
+
+// AgentRole What the agent does. It is no role of callers; governance has its rules by it.
+type AgentRole = string
 
 // Client defines model for Client.
 type Client struct {
@@ -292,6 +430,37 @@ type ClientUpdate struct {
 	Role      *Role             `json:"role,omitempty"`
 }
 
+// Decision defines model for Decision.
+type Decision struct {
+	// At RFC 3339, in UTC.
+	At Time   `json:"at"`
+	Id string `json:"id"`
+
+	// Place Where a tail goes on behind it, as `Last-Event-ID`.
+	Place *string `json:"place,omitempty"`
+
+	// Record The record as the sidecar wrote it.
+	Record DecisionRecord `json:"record"`
+
+	// SidecarId A UUID in lower case.
+	SidecarId ID     `json:"sidecar_id"`
+	TenantId  string `json:"tenant_id"`
+}
+
+// DecisionList defines model for DecisionList.
+type DecisionList struct {
+	Items []Decision `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// DecisionName The id of a decision.
+type DecisionName = string
+
+// DecisionRecord The record as the sidecar wrote it.
+type DecisionRecord = json.RawMessage
+
 // DisplayName A name for people.
 type DisplayName = string
 
@@ -331,6 +500,47 @@ type Fault struct {
 	Pointer string `json:"pointer"`
 }
 
+// FilterText defines model for FilterText.
+type FilterText = string
+
+// GovernanceRule defines model for GovernanceRule.
+type GovernanceRule struct {
+	// AgentRole What the agent does. It is no role of callers; governance has its rules by it.
+	AgentRole     AgentRole `json:"agent_role"`
+	CanAutoUpdate bool      `json:"can_auto_update"`
+
+	// CooldownSeconds Between two updates.
+	CooldownSeconds int64 `json:"cooldown_seconds"`
+
+	// DailyLimit Updates in any 24 hours.
+	DailyLimit int64 `json:"daily_limit"`
+
+	// LastUpdateAt RFC 3339, in UTC.
+	LastUpdateAt *Time  `json:"last_update_at,omitempty"`
+	Locked       bool   `json:"locked"`
+	LockedReason string `json:"locked_reason"`
+
+	// NextUpdateAt RFC 3339, in UTC.
+	NextUpdateAt *Time `json:"next_update_at,omitempty"`
+
+	// Pending Updates that wait for approval.
+	Pending int64 `json:"pending"`
+
+	// Refusal Why an update is refused now, approval aside; "" for no reason.
+	Refusal          GovernanceRuleRefusal `json:"refusal"`
+	RemainingToday   int64                 `json:"remaining_today"`
+	RequiresApproval bool                  `json:"requires_approval"`
+	UpdatesToday     int64                 `json:"updates_today"`
+}
+
+// GovernanceRuleRefusal Why an update is refused now, approval aside; "" for no reason.
+type GovernanceRuleRefusal string
+
+// GovernanceStatus defines model for GovernanceStatus.
+type GovernanceStatus struct {
+	Items []GovernanceRule `json:"items"`
+}
+
 // Health defines model for Health.
 type Health struct {
 	Database HealthDatabase `json:"database"`
@@ -345,6 +555,9 @@ type HealthStatus string
 
 // ID A UUID in lower case.
 type ID = string
+
+// IDReference The id of something of the same tenant, or "" for none.
+type IDReference = string
 
 // KeySet defines model for KeySet.
 type KeySet struct {
@@ -365,11 +578,65 @@ type LoginRequest struct {
 	Username string `json:"username"`
 }
 
+// Metadata What its owner wants to know of it. Only texts can be set.
+type Metadata map[string]string
+
 // NextCursor Where the following part begins; not there on the last.
 type NextCursor = string
 
 // Password A new password. Common ones are refused.
 type Password = string
+
+// PolicyActivation What is in force; not there before the first.
+type PolicyActivation struct {
+	// ActivatedAt RFC 3339, in UTC.
+	ActivatedAt Time `json:"activated_at"`
+
+	// Generation Grows with each activation and each rollback.
+	Generation int64                `json:"generation"`
+	Kind       PolicyActivationKind `json:"kind"`
+
+	// Revision SHA-256 of a revision's files, in hex.
+	Revision RevisionName `json:"revision"`
+}
+
+// PolicyActivationKind defines model for PolicyActivation.Kind.
+type PolicyActivationKind string
+
+// PolicyFiles Texts by relative path.
+type PolicyFiles map[string]string
+
+// PolicySet defines model for PolicySet.
+type PolicySet struct {
+	// Active What is in force; not there before the first.
+	Active *PolicyActivation `json:"active,omitempty"`
+
+	// CreatedAt RFC 3339, in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// InForce How many of these report the active generation.
+	InForce int64 `json:"in_force"`
+
+	// Name The name of a policy set.
+	Name PolicySetName `json:"name"`
+
+	// Sidecars Registered for it and not revoked.
+	Sidecars int64 `json:"sidecars"`
+
+	// Version Grows with each change; the `ETag` is this number in quotes.
+	Version Version `json:"version"`
+}
+
+// PolicySetList defines model for PolicySetList.
+type PolicySetList struct {
+	Items []PolicySet `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// PolicySetName The name of a policy set.
+type PolicySetName = string
 
 // Problem defines model for Problem.
 type Problem struct {
@@ -445,9 +712,105 @@ type Ready struct {
 // ReadyStatus defines model for Ready.Status.
 type ReadyStatus string
 
+// Reason Why, for people.
+type Reason = string
+
 // RefreshRequest defines model for RefreshRequest.
 type RefreshRequest struct {
 	RefreshToken string `json:"refresh_token"`
+}
+
+// Revision defines model for Revision.
+type Revision struct {
+	Active bool `json:"active"`
+
+	// Files Texts by relative path.
+	Files *PolicyFiles `json:"files,omitempty"`
+
+	// Id SHA-256 of a revision's files, in hex.
+	Id   RevisionName `json:"id"`
+	Note string       `json:"note"`
+
+	// PolicySet The name of a policy set.
+	PolicySet PolicySetName `json:"policy_set"`
+
+	// PushedAt RFC 3339, in UTC.
+	PushedAt Time   `json:"pushed_at"`
+	PushedBy string `json:"pushed_by"`
+}
+
+// RevisionActivate defines model for RevisionActivate.
+type RevisionActivate struct {
+	// RevisionId The id of a revision, or the beginning of one that no other revision of the set has.
+	RevisionId RevisionReference `json:"revision_id"`
+}
+
+// RevisionKey A public key that activations are signed with.
+type RevisionKey struct {
+	KeyId string `json:"key_id"`
+
+	// PublicKey Ed25519.
+	PublicKey []byte `json:"public_key"`
+}
+
+// RevisionList defines model for RevisionList.
+type RevisionList struct {
+	Items []Revision `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// RevisionName SHA-256 of a revision's files, in hex.
+type RevisionName = string
+
+// RevisionPush defines model for RevisionPush.
+type RevisionPush struct {
+	// Files Texts by relative path.
+	Files PolicyFiles `json:"files"`
+	Note  *string     `json:"note,omitempty"`
+}
+
+// RevisionReference The id of a revision, or the beginning of one that no other revision of the set has.
+type RevisionReference = string
+
+// RevisionRollback defines model for RevisionRollback.
+type RevisionRollback struct {
+	// RevisionId The id of a revision, or the beginning of one that no other revision of the set has.
+	RevisionId *RevisionReference `json:"revision_id,omitempty"`
+}
+
+// Revocation defines model for Revocation.
+type Revocation struct {
+	// ExpiresAt When it is no longer needed: all that it refuses has expired.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// IssuedBefore RFC 3339, in UTC.
+	IssuedBefore *Time  `json:"issued_before,omitempty"`
+	Reason       string `json:"reason"`
+
+	// Subject A subject or the id of a token, as they stand in tokens.
+	Subject *SubjectName `json:"subject,omitempty"`
+
+	// TenantId A tenant, or `*` for a principal that may cross tenants.
+	TenantId TenantReference `json:"tenant_id"`
+
+	// TokenId A subject or the id of a token, as they stand in tokens.
+	TokenId *SubjectName `json:"token_id,omitempty"`
+}
+
+// RevocationCreate One of `subject` and `token_id`.
+type RevocationCreate struct {
+	Reason *string `json:"reason,omitempty"`
+
+	// Subject A subject or the id of a token, as they stand in tokens.
+	Subject *SubjectName `json:"subject,omitempty"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId *TenantName `json:"tenant_id,omitempty"`
+
+	// TokenId A subject or the id of a token, as they stand in tokens.
+	TokenId *SubjectName `json:"token_id,omitempty"`
 }
 
 // Role defines model for Role.
@@ -472,6 +835,132 @@ type RootLinks struct {
 	Ready    string `json:"ready"`
 }
 
+// Sidecar A registration, and what the sidecar last reported; that is not there before it did.
+type Sidecar struct {
+	// AgentId The id of something of the same tenant, or "" for none.
+	AgentId IDReference `json:"agent_id"`
+	Build   *string     `json:"build,omitempty"`
+
+	// Connected It reported within the last 15 s.
+	Connected bool `json:"connected"`
+
+	// CreatedAt RFC 3339, in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// Generation In force there; 0 for none.
+	Generation *int64 `json:"generation,omitempty"`
+
+	// Id A UUID in lower case.
+	Id ID `json:"id"`
+
+	// LastSeenAt RFC 3339, in UTC.
+	LastSeenAt *Time `json:"last_seen_at,omitempty"`
+
+	// LiveEpoch Of the revocations and blocks that it knows.
+	LiveEpoch *int64 `json:"live_epoch,omitempty"`
+
+	// Name The name of a sidecar, unique in its tenant.
+	Name SidecarName `json:"name"`
+
+	// PolicySet The name of a policy set.
+	PolicySet PolicySetName `json:"policy_set"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId ProjectReference `json:"project_id"`
+
+	// Refused An activation that the sidecar or its Envoy did not take; what was in force before stays so.
+	Refused *SidecarRefusal `json:"refused,omitempty"`
+
+	// Revision In force there; "" for none.
+	Revision *string `json:"revision,omitempty"`
+	Revoked  bool    `json:"revoked"`
+	Role     Role    `json:"role"`
+
+	// Shared It takes tokens of all tenants.
+	Shared bool `json:"shared"`
+
+	// SkewMs How far its clock is ahead.
+	SkewMs *int64 `json:"skew_ms,omitempty"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+
+	// UpdatedAt RFC 3339, in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// Version Grows with each change; the `ETag` is this number in quotes.
+	Version Version `json:"version"`
+}
+
+// SidecarCredential The sidecar's credential file as it is. Shown this once.
+type SidecarCredential struct {
+	Credential   string        `json:"credential"`
+	RevisionKeys []RevisionKey `json:"revision_keys"`
+}
+
+// SidecarList defines model for SidecarList.
+type SidecarList struct {
+	Items []Sidecar `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// SidecarName The name of a sidecar, unique in its tenant.
+type SidecarName = string
+
+// SidecarRefusal An activation that the sidecar or its Envoy did not take; what was in force before stays so.
+type SidecarRefusal struct {
+	// At RFC 3339, in UTC.
+	At         Time   `json:"at"`
+	Generation int64  `json:"generation"`
+	Reason     string `json:"reason"`
+	Revision   string `json:"revision"`
+}
+
+// SidecarRegister defines model for SidecarRegister.
+type SidecarRegister struct {
+	// AgentId The id of something of the same tenant, or "" for none.
+	AgentId *IDReference `json:"agent_id,omitempty"`
+
+	// Name The name of a sidecar, unique in its tenant.
+	Name SidecarName `json:"name"`
+
+	// PolicySet The name of a policy set.
+	PolicySet PolicySetName `json:"policy_set"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId *ProjectReference `json:"project_id,omitempty"`
+	Role      *Role             `json:"role,omitempty"`
+	Shared    *bool             `json:"shared,omitempty"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+}
+
+// SidecarRegistered defines model for SidecarRegistered.
+type SidecarRegistered struct {
+	// Credential The sidecar's credential file as it is. Shown this once.
+	Credential SidecarCredential `json:"credential"`
+
+	// Sidecar A registration, and what the sidecar last reported; that is not there before it did.
+	Sidecar Sidecar `json:"sidecar"`
+}
+
+// SidecarUpdate defines model for SidecarUpdate.
+type SidecarUpdate struct {
+	// AgentId The id of something of the same tenant, or "" for none.
+	AgentId *IDReference `json:"agent_id,omitempty"`
+
+	// PolicySet The name of a policy set.
+	PolicySet *PolicySetName `json:"policy_set,omitempty"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId *ProjectReference `json:"project_id,omitempty"`
+	Role      *Role             `json:"role,omitempty"`
+	Shared    *bool             `json:"shared,omitempty"`
+}
+
 // Stats defines model for Stats.
 type Stats struct {
 	Clients       int64 `json:"clients"`
@@ -480,6 +969,9 @@ type Stats struct {
 	UptimeSeconds int64 `json:"uptime_seconds"`
 	Users         int64 `json:"users"`
 }
+
+// SubjectName A subject or the id of a token, as they stand in tokens.
+type SubjectName = string
 
 // Tenant defines model for Tenant.
 type Tenant struct {
@@ -615,20 +1107,53 @@ type Username = string
 // Version Grows with each change; the `ETag` is this number in quotes.
 type Version = int64
 
+// AgentID A UUID in lower case.
+type AgentID = ID
+
 // ClientID A UUID in lower case.
 type ClientID = ID
 
 // Cursor defines model for Cursor.
 type Cursor = string
 
+// DecisionID The id of a decision.
+type DecisionID = DecisionName
+
+// FilterAllowed defines model for FilterAllowed.
+type FilterAllowed = bool
+
+// FilterRoute defines model for FilterRoute.
+type FilterRoute = FilterText
+
+// FilterRule defines model for FilterRule.
+type FilterRule = FilterText
+
+// FilterSidecar A UUID in lower case.
+type FilterSidecar = ID
+
+// FilterSubject defines model for FilterSubject.
+type FilterSubject = FilterText
+
 // IfMatch defines model for IfMatch.
 type IfMatch = string
+
+// LastEventID defines model for LastEventID.
+type LastEventID = string
 
 // Limit defines model for Limit.
 type Limit = int
 
 // ProjectID The name of a project, unique in its tenant.
 type ProjectID = ProjectName
+
+// RevisionID The id of a revision, or the beginning of one that no other revision of the set has.
+type RevisionID = RevisionReference
+
+// SetName The name of a policy set.
+type SetName = PolicySetName
+
+// SidecarID A UUID in lower case.
+type SidecarID = ID
 
 // TenantFilter The name of a tenant as it stands in tokens.
 type TenantFilter = TenantName
@@ -723,6 +1248,30 @@ type UnsupportedMediaTypeApplicationJSON = Error
 // UnsupportedMediaTypeApplicationProblemPlusJSON defines model for UnsupportedMediaType.
 type UnsupportedMediaTypeApplicationProblemPlusJSON = Problem
 
+// ListAgentsParams defines parameters for ListAgents.
+type ListAgentsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// BlockAgentParams defines parameters for BlockAgent.
+type BlockAgentParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// UnblockAgentParams defines parameters for UnblockAgent.
+type UnblockAgentParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListClientsParams defines parameters for ListClients.
 type ListClientsParams struct {
 	// Limit The most items to return.
@@ -743,6 +1292,117 @@ type DeleteClientParams struct {
 
 // UpdateClientParams defines parameters for UpdateClient.
 type UpdateClientParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListDecisionsParams defines parameters for ListDecisions.
+type ListDecisionsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// Allowed Only what was allowed, or only what was not.
+	Allowed *FilterAllowed `form:"allowed,omitempty" json:"allowed,omitempty"`
+
+	// Subject Only of this subject.
+	Subject *FilterSubject `form:"subject,omitempty" json:"subject,omitempty"`
+
+	// Route Only of this route.
+	Route *FilterRoute `form:"route,omitempty" json:"route,omitempty"`
+
+	// RuleId Only by this rule.
+	RuleId *FilterRule `form:"rule_id,omitempty" json:"rule_id,omitempty"`
+
+	// SidecarId Only by this sidecar.
+	SidecarId *FilterSidecar `form:"sidecar_id,omitempty" json:"sidecar_id,omitempty"`
+}
+
+// TailDecisionsParams defines parameters for TailDecisions.
+type TailDecisionsParams struct {
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// Allowed Only what was allowed, or only what was not.
+	Allowed *FilterAllowed `form:"allowed,omitempty" json:"allowed,omitempty"`
+
+	// Subject Only of this subject.
+	Subject *FilterSubject `form:"subject,omitempty" json:"subject,omitempty"`
+
+	// Route Only of this route.
+	Route *FilterRoute `form:"route,omitempty" json:"route,omitempty"`
+
+	// RuleId Only by this rule.
+	RuleId *FilterRule `form:"rule_id,omitempty" json:"rule_id,omitempty"`
+
+	// SidecarId Only by this sidecar.
+	SidecarId *FilterSidecar `form:"sidecar_id,omitempty" json:"sidecar_id,omitempty"`
+
+	// LastEventID The id of the last event that was seen.
+	LastEventID *LastEventID `json:"Last-Event-ID,omitempty"`
+}
+
+// ListSidecarsParams defines parameters for ListSidecars.
+type ListSidecarsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// RevokeSidecarParams defines parameters for RevokeSidecar.
+type RevokeSidecarParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// UpdateSidecarParams defines parameters for UpdateSidecar.
+type UpdateSidecarParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RotateSidecarParams defines parameters for RotateSidecar.
+type RotateSidecarParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListPolicySetsParams defines parameters for ListPolicySets.
+type ListPolicySetsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ActivateRevisionParams defines parameters for ActivateRevision.
+type ActivateRevisionParams struct {
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListRevisionsParams defines parameters for ListRevisions.
+type ListRevisionsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// RollbackPolicySetParams defines parameters for RollbackPolicySet.
+type RollbackPolicySetParams struct {
 	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
@@ -840,6 +1500,12 @@ type UpdateUserParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// CreateAgentJSONRequestBody defines body for CreateAgent for application/json ContentType.
+type CreateAgentJSONRequestBody = AgentCreate
+
+// BlockAgentJSONRequestBody defines body for BlockAgent for application/json ContentType.
+type BlockAgentJSONRequestBody = AgentBlock
+
 // LoginJSONRequestBody defines body for Login for application/json ContentType.
 type LoginJSONRequestBody = LoginRequest
 
@@ -849,6 +1515,9 @@ type LogoutJSONRequestBody = RefreshRequest
 // RefreshJSONRequestBody defines body for Refresh for application/json ContentType.
 type RefreshJSONRequestBody = RefreshRequest
 
+// RevokeTokensJSONRequestBody defines body for RevokeTokens for application/json ContentType.
+type RevokeTokensJSONRequestBody = RevocationCreate
+
 // IssueTokenJSONRequestBody defines body for IssueToken for application/json ContentType.
 type IssueTokenJSONRequestBody = ClientTokenRequest
 
@@ -857,6 +1526,21 @@ type CreateClientJSONRequestBody = ClientCreate
 
 // UpdateClientJSONRequestBody defines body for UpdateClient for application/json ContentType.
 type UpdateClientJSONRequestBody = ClientUpdate
+
+// RegisterSidecarJSONRequestBody defines body for RegisterSidecar for application/json ContentType.
+type RegisterSidecarJSONRequestBody = SidecarRegister
+
+// UpdateSidecarJSONRequestBody defines body for UpdateSidecar for application/json ContentType.
+type UpdateSidecarJSONRequestBody = SidecarUpdate
+
+// ActivateRevisionJSONRequestBody defines body for ActivateRevision for application/json ContentType.
+type ActivateRevisionJSONRequestBody = RevisionActivate
+
+// PushRevisionJSONRequestBody defines body for PushRevision for application/json ContentType.
+type PushRevisionJSONRequestBody = RevisionPush
+
+// RollbackPolicySetJSONRequestBody defines body for RollbackPolicySet for application/json ContentType.
+type RollbackPolicySetJSONRequestBody = RevisionRollback
 
 // CreateProjectJSONRequestBody defines body for CreateProject for application/json ContentType.
 type CreateProjectJSONRequestBody = ProjectCreate
@@ -1107,6 +1791,55 @@ type ClientInterface interface {
 	// Corresponds with GET /.well-known/jwks.json (the `GetKeySet` operationId).
 	GetKeySet(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListAgents List agents
+	//
+	// Corresponds with GET /api/v1/agents (the `ListAgents` operationId).
+	ListAgents(ctx context.Context, params *ListAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateAgentWithBody Create an agent
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/agents (the `CreateAgent` operationId).
+	CreateAgentWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateAgent Create an agent
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/agents (the `CreateAgent` operationId).
+	CreateAgent(ctx context.Context, body CreateAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAgent Get an agent
+	//
+	// Corresponds with GET /api/v1/agents/{agent_id} (the `GetAgent` operationId).
+	GetAgent(ctx context.Context, agentId AgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BlockAgentWithBody Refuse all that an agent does
+	//
+	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/agents/{agent_id}/block (the `BlockAgent` operationId).
+	BlockAgentWithBody(ctx context.Context, agentId AgentID, params *BlockAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BlockAgent Refuse all that an agent does
+	//
+	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/agents/{agent_id}/block (the `BlockAgent` operationId).
+	BlockAgent(ctx context.Context, agentId AgentID, params *BlockAgentParams, body BlockAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnblockAgent Let an agent act again
+	//
+	// Doing it again changes nothing.
+	//
+	// Corresponds with POST /api/v1/agents/{agent_id}/unblock (the `UnblockAgent` operationId).
+	UnblockAgent(ctx context.Context, agentId AgentID, params *UnblockAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// LoginWithBody Log in by name and password
 	//
 	// Whatever is wrong with name or password, the answer is the same.
@@ -1127,12 +1860,16 @@ type ClientInterface interface {
 
 	// LogoutWithBody End a session
 	//
+	// A token that comes with it is refused from now on. One that is no good is not looked at further.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /api/v1/auth/logout (the `Logout` operationId).
 	LogoutWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Logout End a session
+	//
+	// A token that comes with it is refused from now on. One that is no good is not looked at further.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1152,6 +1889,28 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/auth/refresh (the `Refresh` operationId).
 	Refresh(ctx context.Context, body RefreshJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeTokensWithBody Refuse tokens before they expire
+	//
+	// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
+	//
+	// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/auth/revocations (the `RevokeTokens` operationId).
+	RevokeTokensWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeTokens Refuse tokens before they expire
+	//
+	// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
+	//
+	// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/auth/revocations (the `RevokeTokens` operationId).
+	RevokeTokens(ctx context.Context, body RevokeTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// IssueTokenWithBody Get a token as a client
 	//
@@ -1214,15 +1973,171 @@ type ClientInterface interface {
 	// Corresponds with PATCH /api/v1/clients/{client_id} (the `UpdateClient` operationId).
 	UpdateClient(ctx context.Context, clientId ClientID, params *UpdateClientParams, body UpdateClientJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListDecisions List decision records
+	//
+	// Corresponds with GET /api/v1/decisions (the `ListDecisions` operationId).
+	ListDecisions(ctx context.Context, params *ListDecisionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// TailDecisions Follow decision records as they are stored
+	//
+	// Server-sent events. Each `decision` has a Decision as its data and its `place` as its id; a client that comes back with it in `Last-Event-ID` misses nothing. Without it the tail begins now. A comment every 10 s shows that the connection lives.
+	//
+	// The tail ends after an hour, when the token expires, and when the service stops: come back. An `error` event has an Error as its data and is the last.
+	//
+	// Corresponds with GET /api/v1/decisions/tail (the `TailDecisions` operationId).
+	TailDecisions(ctx context.Context, params *TailDecisionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDecision Get a decision record
+	//
+	// Corresponds with GET /api/v1/decisions/{decision_id} (the `GetDecision` operationId).
+	GetDecision(ctx context.Context, decisionId DecisionID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetGovernanceStatus What agents may learn now, by role
+	//
+	// The rules are of agent roles and count over all tenants, so that the answer is the same for everybody and names no tenant.
+	//
+	// Corresponds with GET /api/v1/governance/status (the `GetGovernanceStatus` operationId).
+	GetGovernanceStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetHealthV1 Whether the process lives
 	//
 	// Corresponds with GET /api/v1/health (the `GetHealthV1` operationId).
 	GetHealthV1(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListSidecars List sidecars
+	//
+	// Corresponds with GET /api/v1/mesh/sidecars (the `ListSidecars` operationId).
+	ListSidecars(ctx context.Context, params *ListSidecarsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RegisterSidecarWithBody Register a sidecar
+	//
+	// The credential is in this answer and in no other.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/mesh/sidecars (the `RegisterSidecar` operationId).
+	RegisterSidecarWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RegisterSidecar Register a sidecar
+	//
+	// The credential is in this answer and in no other.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/mesh/sidecars (the `RegisterSidecar` operationId).
+	RegisterSidecar(ctx context.Context, body RegisterSidecarJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeSidecar Revoke a sidecar
+	//
+	// Its credential is refused from now on. What it decided stays.
+	//
+	// Corresponds with DELETE /api/v1/mesh/sidecars/{sidecar_id} (the `RevokeSidecar` operationId).
+	RevokeSidecar(ctx context.Context, sidecarId SidecarID, params *RevokeSidecarParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSidecar Get a sidecar and what it last reported
+	//
+	// Corresponds with GET /api/v1/mesh/sidecars/{sidecar_id} (the `GetSidecar` operationId).
+	GetSidecar(ctx context.Context, sidecarId SidecarID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateSidecarWithBody Change a registration
+	//
+	// Members that are left out stay as they are.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /api/v1/mesh/sidecars/{sidecar_id} (the `UpdateSidecar` operationId).
+	UpdateSidecarWithBody(ctx context.Context, sidecarId SidecarID, params *UpdateSidecarParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateSidecar Change a registration
+	//
+	// Members that are left out stay as they are.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /api/v1/mesh/sidecars/{sidecar_id} (the `UpdateSidecar` operationId).
+	UpdateSidecar(ctx context.Context, sidecarId SidecarID, params *UpdateSidecarParams, body UpdateSidecarJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateSidecar Give a sidecar a new credential
+	//
+	// The old one is refused from now on. The new one is in this answer and in no other.
+	//
+	// Corresponds with POST /api/v1/mesh/sidecars/{sidecar_id}/rotate (the `RotateSidecar` operationId).
+	RotateSidecar(ctx context.Context, sidecarId SidecarID, params *RotateSidecarParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetDocument This document
 	//
 	// Corresponds with GET /api/v1/openapi.json (the `GetDocument` operationId).
 	GetDocument(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListPolicySets List policy sets
+	//
+	// Corresponds with GET /api/v1/policies (the `ListPolicySets` operationId).
+	ListPolicySets(ctx context.Context, params *ListPolicySetsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetPolicySet Get a policy set
+	//
+	// Corresponds with GET /api/v1/policies/{policy_set} (the `GetPolicySet` operationId).
+	GetPolicySet(ctx context.Context, policySet SetName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateRevisionWithBody Put a revision in force
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/activate (the `ActivateRevision` operationId).
+	ActivateRevisionWithBody(ctx context.Context, policySet SetName, params *ActivateRevisionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateRevision Put a revision in force
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/activate (the `ActivateRevision` operationId).
+	ActivateRevision(ctx context.Context, policySet SetName, params *ActivateRevisionParams, body ActivateRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListRevisions List the revisions of a policy set
+	//
+	// Corresponds with GET /api/v1/policies/{policy_set}/revisions (the `ListRevisions` operationId).
+	ListRevisions(ctx context.Context, policySet SetName, params *ListRevisionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PushRevisionWithBody Push a revision
+	//
+	// Makes the policy set where there is none. Nothing comes into force by it. A body may have 6 MiB.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/revisions (the `PushRevision` operationId).
+	PushRevisionWithBody(ctx context.Context, policySet SetName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PushRevision Push a revision
+	//
+	// Makes the policy set where there is none. Nothing comes into force by it. A body may have 6 MiB.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/revisions (the `PushRevision` operationId).
+	PushRevision(ctx context.Context, policySet SetName, body PushRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRevision Get a revision with its files
+	//
+	// Corresponds with GET /api/v1/policies/{policy_set}/revisions/{revision_id} (the `GetRevision` operationId).
+	GetRevision(ctx context.Context, policySet SetName, revisionId RevisionID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RollbackPolicySetWithBody Put a revision in force again
+	//
+	// Without `revision_id` the one that was in force before. Either way it is a new generation.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/rollback (the `RollbackPolicySet` operationId).
+	RollbackPolicySetWithBody(ctx context.Context, policySet SetName, params *RollbackPolicySetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RollbackPolicySet Put a revision in force again
+	//
+	// Without `revision_id` the one that was in force before. Either way it is a new generation.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/rollback (the `RollbackPolicySet` operationId).
+	RollbackPolicySet(ctx context.Context, policySet SetName, params *RollbackPolicySetParams, body RollbackPolicySetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListProjects List projects
 	//
@@ -1425,6 +2340,125 @@ func (c *API) GetKeySet(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 	return c.Client.Do(req)
 }
 
+// ListAgents List agents
+//
+// Corresponds with GET /api/v1/agents (the `ListAgents` operationId).
+func (c *API) ListAgents(ctx context.Context, params *ListAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAgentsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateAgentWithBody Create an agent
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/agents (the `CreateAgent` operationId).
+func (c *API) CreateAgentWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateAgentRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateAgent Create an agent
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/agents (the `CreateAgent` operationId).
+func (c *API) CreateAgent(ctx context.Context, body CreateAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateAgentRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAgent Get an agent
+//
+// Corresponds with GET /api/v1/agents/{agent_id} (the `GetAgent` operationId).
+func (c *API) GetAgent(ctx context.Context, agentId AgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAgentRequest(c.Server, agentId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BlockAgentWithBody Refuse all that an agent does
+//
+// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/agents/{agent_id}/block (the `BlockAgent` operationId).
+func (c *API) BlockAgentWithBody(ctx context.Context, agentId AgentID, params *BlockAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBlockAgentRequestWithBody(c.Server, agentId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BlockAgent Refuse all that an agent does
+//
+// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/agents/{agent_id}/block (the `BlockAgent` operationId).
+func (c *API) BlockAgent(ctx context.Context, agentId AgentID, params *BlockAgentParams, body BlockAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBlockAgentRequest(c.Server, agentId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnblockAgent Let an agent act again
+//
+// Doing it again changes nothing.
+//
+// Corresponds with POST /api/v1/agents/{agent_id}/unblock (the `UnblockAgent` operationId).
+func (c *API) UnblockAgent(ctx context.Context, agentId AgentID, params *UnblockAgentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnblockAgentRequest(c.Server, agentId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // LoginWithBody Log in by name and password
 //
 // Whatever is wrong with name or password, the answer is the same.
@@ -1465,6 +2499,8 @@ func (c *API) Login(ctx context.Context, body LoginJSONRequestBody, reqEditors .
 
 // LogoutWithBody End a session
 //
+// A token that comes with it is refused from now on. One that is no good is not looked at further.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /api/v1/auth/logout (the `Logout` operationId).
@@ -1481,6 +2517,8 @@ func (c *API) LogoutWithBody(ctx context.Context, contentType string, body io.Re
 }
 
 // Logout End a session
+//
+// A token that comes with it is refused from now on. One that is no good is not looked at further.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1521,6 +2559,48 @@ func (c *API) RefreshWithBody(ctx context.Context, contentType string, body io.R
 // Corresponds with POST /api/v1/auth/refresh (the `Refresh` operationId).
 func (c *API) Refresh(ctx context.Context, body RefreshJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRefreshRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeTokensWithBody Refuse tokens before they expire
+//
+// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
+//
+// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/auth/revocations (the `RevokeTokens` operationId).
+func (c *API) RevokeTokensWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeTokensRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeTokens Refuse tokens before they expire
+//
+// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
+//
+// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/auth/revocations (the `RevokeTokens` operationId).
+func (c *API) RevokeTokens(ctx context.Context, body RevokeTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeTokensRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1682,6 +2762,72 @@ func (c *API) UpdateClient(ctx context.Context, clientId ClientID, params *Updat
 	return c.Client.Do(req)
 }
 
+// ListDecisions List decision records
+//
+// Corresponds with GET /api/v1/decisions (the `ListDecisions` operationId).
+func (c *API) ListDecisions(ctx context.Context, params *ListDecisionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDecisionsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TailDecisions Follow decision records as they are stored
+//
+// Server-sent events. Each `decision` has a Decision as its data and its `place` as its id; a client that comes back with it in `Last-Event-ID` misses nothing. Without it the tail begins now. A comment every 10 s shows that the connection lives.
+//
+// The tail ends after an hour, when the token expires, and when the service stops: come back. An `error` event has an Error as its data and is the last.
+//
+// Corresponds with GET /api/v1/decisions/tail (the `TailDecisions` operationId).
+func (c *API) TailDecisions(ctx context.Context, params *TailDecisionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTailDecisionsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDecision Get a decision record
+//
+// Corresponds with GET /api/v1/decisions/{decision_id} (the `GetDecision` operationId).
+func (c *API) GetDecision(ctx context.Context, decisionId DecisionID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDecisionRequest(c.Server, decisionId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetGovernanceStatus What agents may learn now, by role
+//
+// The rules are of agent roles and count over all tenants, so that the answer is the same for everybody and names no tenant.
+//
+// Corresponds with GET /api/v1/governance/status (the `GetGovernanceStatus` operationId).
+func (c *API) GetGovernanceStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetGovernanceStatusRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetHealthV1 Whether the process lives
 //
 // Corresponds with GET /api/v1/health (the `GetHealthV1` operationId).
@@ -1697,11 +2843,321 @@ func (c *API) GetHealthV1(ctx context.Context, reqEditors ...RequestEditorFn) (*
 	return c.Client.Do(req)
 }
 
+// ListSidecars List sidecars
+//
+// Corresponds with GET /api/v1/mesh/sidecars (the `ListSidecars` operationId).
+func (c *API) ListSidecars(ctx context.Context, params *ListSidecarsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSidecarsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RegisterSidecarWithBody Register a sidecar
+//
+// The credential is in this answer and in no other.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/mesh/sidecars (the `RegisterSidecar` operationId).
+func (c *API) RegisterSidecarWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRegisterSidecarRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RegisterSidecar Register a sidecar
+//
+// The credential is in this answer and in no other.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/mesh/sidecars (the `RegisterSidecar` operationId).
+func (c *API) RegisterSidecar(ctx context.Context, body RegisterSidecarJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRegisterSidecarRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeSidecar Revoke a sidecar
+//
+// Its credential is refused from now on. What it decided stays.
+//
+// Corresponds with DELETE /api/v1/mesh/sidecars/{sidecar_id} (the `RevokeSidecar` operationId).
+func (c *API) RevokeSidecar(ctx context.Context, sidecarId SidecarID, params *RevokeSidecarParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeSidecarRequest(c.Server, sidecarId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSidecar Get a sidecar and what it last reported
+//
+// Corresponds with GET /api/v1/mesh/sidecars/{sidecar_id} (the `GetSidecar` operationId).
+func (c *API) GetSidecar(ctx context.Context, sidecarId SidecarID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSidecarRequest(c.Server, sidecarId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateSidecarWithBody Change a registration
+//
+// Members that are left out stay as they are.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /api/v1/mesh/sidecars/{sidecar_id} (the `UpdateSidecar` operationId).
+func (c *API) UpdateSidecarWithBody(ctx context.Context, sidecarId SidecarID, params *UpdateSidecarParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateSidecarRequestWithBody(c.Server, sidecarId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateSidecar Change a registration
+//
+// Members that are left out stay as they are.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /api/v1/mesh/sidecars/{sidecar_id} (the `UpdateSidecar` operationId).
+func (c *API) UpdateSidecar(ctx context.Context, sidecarId SidecarID, params *UpdateSidecarParams, body UpdateSidecarJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateSidecarRequest(c.Server, sidecarId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateSidecar Give a sidecar a new credential
+//
+// The old one is refused from now on. The new one is in this answer and in no other.
+//
+// Corresponds with POST /api/v1/mesh/sidecars/{sidecar_id}/rotate (the `RotateSidecar` operationId).
+func (c *API) RotateSidecar(ctx context.Context, sidecarId SidecarID, params *RotateSidecarParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateSidecarRequest(c.Server, sidecarId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetDocument This document
 //
 // Corresponds with GET /api/v1/openapi.json (the `GetDocument` operationId).
 func (c *API) GetDocument(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetDocumentRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPolicySets List policy sets
+//
+// Corresponds with GET /api/v1/policies (the `ListPolicySets` operationId).
+func (c *API) ListPolicySets(ctx context.Context, params *ListPolicySetsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPolicySetsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetPolicySet Get a policy set
+//
+// Corresponds with GET /api/v1/policies/{policy_set} (the `GetPolicySet` operationId).
+func (c *API) GetPolicySet(ctx context.Context, policySet SetName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPolicySetRequest(c.Server, policySet)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateRevisionWithBody Put a revision in force
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/activate (the `ActivateRevision` operationId).
+func (c *API) ActivateRevisionWithBody(ctx context.Context, policySet SetName, params *ActivateRevisionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateRevisionRequestWithBody(c.Server, policySet, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateRevision Put a revision in force
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/activate (the `ActivateRevision` operationId).
+func (c *API) ActivateRevision(ctx context.Context, policySet SetName, params *ActivateRevisionParams, body ActivateRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateRevisionRequest(c.Server, policySet, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListRevisions List the revisions of a policy set
+//
+// Corresponds with GET /api/v1/policies/{policy_set}/revisions (the `ListRevisions` operationId).
+func (c *API) ListRevisions(ctx context.Context, policySet SetName, params *ListRevisionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRevisionsRequest(c.Server, policySet, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PushRevisionWithBody Push a revision
+//
+// Makes the policy set where there is none. Nothing comes into force by it. A body may have 6 MiB.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/revisions (the `PushRevision` operationId).
+func (c *API) PushRevisionWithBody(ctx context.Context, policySet SetName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPushRevisionRequestWithBody(c.Server, policySet, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PushRevision Push a revision
+//
+// Makes the policy set where there is none. Nothing comes into force by it. A body may have 6 MiB.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/revisions (the `PushRevision` operationId).
+func (c *API) PushRevision(ctx context.Context, policySet SetName, body PushRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPushRevisionRequest(c.Server, policySet, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRevision Get a revision with its files
+//
+// Corresponds with GET /api/v1/policies/{policy_set}/revisions/{revision_id} (the `GetRevision` operationId).
+func (c *API) GetRevision(ctx context.Context, policySet SetName, revisionId RevisionID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRevisionRequest(c.Server, policySet, revisionId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RollbackPolicySetWithBody Put a revision in force again
+//
+// Without `revision_id` the one that was in force before. Either way it is a new generation.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/rollback (the `RollbackPolicySet` operationId).
+func (c *API) RollbackPolicySetWithBody(ctx context.Context, policySet SetName, params *RollbackPolicySetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRollbackPolicySetRequestWithBody(c.Server, policySet, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RollbackPolicySet Put a revision in force again
+//
+// Without `revision_id` the one that was in force before. Either way it is a new generation.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/rollback (the `RollbackPolicySet` operationId).
+func (c *API) RollbackPolicySet(ctx context.Context, policySet SetName, params *RollbackPolicySetParams, body RollbackPolicySetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRollbackPolicySetRequest(c.Server, policySet, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2196,6 +3652,269 @@ func NewGetKeySetRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListAgentsRequest constructs an http.Request for the ListAgents method
+func NewListAgentsRequest(server string, params *ListAgentsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agents")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateAgentRequest calls the generic CreateAgent builder with application/json body
+func NewCreateAgentRequest(server string, body CreateAgentJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateAgentRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateAgentRequestWithBody constructs an http.Request for the CreateAgent method, with any body, and a specified content type
+func NewCreateAgentRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agents")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetAgentRequest constructs an http.Request for the GetAgent method
+func NewGetAgentRequest(server string, agentId AgentID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "agent_id", agentId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agents/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewBlockAgentRequest calls the generic BlockAgent builder with application/json body
+func NewBlockAgentRequest(server string, agentId AgentID, params *BlockAgentParams, body BlockAgentJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewBlockAgentRequestWithBody(server, agentId, params, "application/json", bodyReader)
+}
+
+// NewBlockAgentRequestWithBody constructs an http.Request for the BlockAgent method, with any body, and a specified content type
+func NewBlockAgentRequestWithBody(server string, agentId AgentID, params *BlockAgentParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "agent_id", agentId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agents/%s/block", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewUnblockAgentRequest constructs an http.Request for the UnblockAgent method
+func NewUnblockAgentRequest(server string, agentId AgentID, params *UnblockAgentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "agent_id", agentId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agents/%s/unblock", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewLoginRequest calls the generic Login builder with application/json body
 func NewLoginRequest(server string, body LoginJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2297,6 +4016,46 @@ func NewRefreshRequestWithBody(server string, contentType string, body io.Reader
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/auth/refresh")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRevokeTokensRequest calls the generic RevokeTokens builder with application/json body
+func NewRevokeTokensRequest(server string, body RevokeTokensJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRevokeTokensRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRevokeTokensRequestWithBody constructs an http.Request for the RevokeTokens method, with any body, and a specified content type
+func NewRevokeTokensRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/auth/revocations")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2619,6 +4378,334 @@ func NewUpdateClientRequestWithBody(server string, clientId ClientID, params *Up
 	return req, nil
 }
 
+// NewListDecisionsRequest constructs an http.Request for the ListDecisions method
+func NewListDecisionsRequest(server string, params *ListDecisionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/decisions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Allowed != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "allowed", *params.Allowed, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Subject != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "subject", *params.Subject, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Route != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "route", *params.Route, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.RuleId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "rule_id", *params.RuleId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.SidecarId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sidecar_id", *params.SidecarId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewTailDecisionsRequest constructs an http.Request for the TailDecisions method
+func NewTailDecisionsRequest(server string, params *TailDecisionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/decisions/tail")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.TenantId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Allowed != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "allowed", *params.Allowed, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Subject != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "subject", *params.Subject, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Route != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "route", *params.Route, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.RuleId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "rule_id", *params.RuleId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.SidecarId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sidecar_id", *params.SidecarId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.LastEventID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Last-Event-ID", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetDecisionRequest constructs an http.Request for the GetDecision method
+func NewGetDecisionRequest(server string, decisionId DecisionID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "decision_id", decisionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/decisions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetGovernanceStatusRequest constructs an http.Request for the GetGovernanceStatus method
+func NewGetGovernanceStatusRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/governance/status")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetHealthV1Request constructs an http.Request for the GetHealthV1 method
 func NewGetHealthV1Request(server string) (*http.Request, error) {
 	var err error
@@ -2646,6 +4733,318 @@ func NewGetHealthV1Request(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListSidecarsRequest constructs an http.Request for the ListSidecars method
+func NewListSidecarsRequest(server string, params *ListSidecarsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mesh/sidecars")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRegisterSidecarRequest calls the generic RegisterSidecar builder with application/json body
+func NewRegisterSidecarRequest(server string, body RegisterSidecarJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRegisterSidecarRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRegisterSidecarRequestWithBody constructs an http.Request for the RegisterSidecar method, with any body, and a specified content type
+func NewRegisterSidecarRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mesh/sidecars")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRevokeSidecarRequest constructs an http.Request for the RevokeSidecar method
+func NewRevokeSidecarRequest(server string, sidecarId SidecarID, params *RevokeSidecarParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sidecar_id", sidecarId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mesh/sidecars/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetSidecarRequest constructs an http.Request for the GetSidecar method
+func NewGetSidecarRequest(server string, sidecarId SidecarID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sidecar_id", sidecarId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mesh/sidecars/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateSidecarRequest calls the generic UpdateSidecar builder with application/json body
+func NewUpdateSidecarRequest(server string, sidecarId SidecarID, params *UpdateSidecarParams, body UpdateSidecarJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateSidecarRequestWithBody(server, sidecarId, params, "application/json", bodyReader)
+}
+
+// NewUpdateSidecarRequestWithBody constructs an http.Request for the UpdateSidecar method, with any body, and a specified content type
+func NewUpdateSidecarRequestWithBody(server string, sidecarId SidecarID, params *UpdateSidecarParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sidecar_id", sidecarId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mesh/sidecars/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRotateSidecarRequest constructs an http.Request for the RotateSidecar method
+func NewRotateSidecarRequest(server string, sidecarId SidecarID, params *RotateSidecarParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sidecar_id", sidecarId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mesh/sidecars/%s/rotate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetDocumentRequest constructs an http.Request for the GetDocument method
 func NewGetDocumentRequest(server string) (*http.Request, error) {
 	var err error
@@ -2668,6 +5067,391 @@ func NewGetDocumentRequest(server string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListPolicySetsRequest constructs an http.Request for the ListPolicySets method
+func NewListPolicySetsRequest(server string, params *ListPolicySetsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/policies")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetPolicySetRequest constructs an http.Request for the GetPolicySet method
+func NewGetPolicySetRequest(server string, policySet SetName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "policy_set", policySet, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/policies/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewActivateRevisionRequest calls the generic ActivateRevision builder with application/json body
+func NewActivateRevisionRequest(server string, policySet SetName, params *ActivateRevisionParams, body ActivateRevisionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewActivateRevisionRequestWithBody(server, policySet, params, "application/json", bodyReader)
+}
+
+// NewActivateRevisionRequestWithBody constructs an http.Request for the ActivateRevision method, with any body, and a specified content type
+func NewActivateRevisionRequestWithBody(server string, policySet SetName, params *ActivateRevisionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "policy_set", policySet, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/policies/%s/activate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListRevisionsRequest constructs an http.Request for the ListRevisions method
+func NewListRevisionsRequest(server string, policySet SetName, params *ListRevisionsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "policy_set", policySet, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/policies/%s/revisions", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPushRevisionRequest calls the generic PushRevision builder with application/json body
+func NewPushRevisionRequest(server string, policySet SetName, body PushRevisionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPushRevisionRequestWithBody(server, policySet, "application/json", bodyReader)
+}
+
+// NewPushRevisionRequestWithBody constructs an http.Request for the PushRevision method, with any body, and a specified content type
+func NewPushRevisionRequestWithBody(server string, policySet SetName, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "policy_set", policySet, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/policies/%s/revisions", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetRevisionRequest constructs an http.Request for the GetRevision method
+func NewGetRevisionRequest(server string, policySet SetName, revisionId RevisionID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "policy_set", policySet, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "revision_id", revisionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/policies/%s/revisions/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRollbackPolicySetRequest calls the generic RollbackPolicySet builder with application/json body
+func NewRollbackPolicySetRequest(server string, policySet SetName, params *RollbackPolicySetParams, body RollbackPolicySetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRollbackPolicySetRequestWithBody(server, policySet, params, "application/json", bodyReader)
+}
+
+// NewRollbackPolicySetRequestWithBody constructs an http.Request for the RollbackPolicySet method, with any body, and a specified content type
+func NewRollbackPolicySetRequestWithBody(server string, policySet SetName, params *RollbackPolicySetParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "policy_set", policySet, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/policies/%s/rollback", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -3768,6 +6552,61 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /.well-known/jwks.json (the `GetKeySet` operationId).
 	GetKeySetWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetKeySetResponse, error)
 
+	// ListAgentsWithResponse List agents
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/agents (the `ListAgents` operationId).
+	ListAgentsWithResponse(ctx context.Context, params *ListAgentsParams, reqEditors ...RequestEditorFn) (*ListAgentsResponse, error)
+
+	// CreateAgentWithBodyWithResponse Create an agent
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/agents (the `CreateAgent` operationId).
+	CreateAgentWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAgentResponse, error)
+
+	// CreateAgentWithResponse Create an agent
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/agents (the `CreateAgent` operationId).
+	CreateAgentWithResponse(ctx context.Context, body CreateAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAgentResponse, error)
+
+	// GetAgentWithResponse Get an agent
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/agents/{agent_id} (the `GetAgent` operationId).
+	GetAgentWithResponse(ctx context.Context, agentId AgentID, reqEditors ...RequestEditorFn) (*GetAgentResponse, error)
+
+	// BlockAgentWithBodyWithResponse Refuse all that an agent does
+	//
+	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/agents/{agent_id}/block (the `BlockAgent` operationId).
+	BlockAgentWithBodyWithResponse(ctx context.Context, agentId AgentID, params *BlockAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BlockAgentResponse, error)
+
+	// BlockAgentWithResponse Refuse all that an agent does
+	//
+	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/agents/{agent_id}/block (the `BlockAgent` operationId).
+	BlockAgentWithResponse(ctx context.Context, agentId AgentID, params *BlockAgentParams, body BlockAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*BlockAgentResponse, error)
+
+	// UnblockAgentWithResponse Let an agent act again
+	//
+	// Doing it again changes nothing.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/agents/{agent_id}/unblock (the `UnblockAgent` operationId).
+	UnblockAgentWithResponse(ctx context.Context, agentId AgentID, params *UnblockAgentParams, reqEditors ...RequestEditorFn) (*UnblockAgentResponse, error)
+
 	// LoginWithBodyWithResponse Log in by name and password
 	//
 	// Whatever is wrong with name or password, the answer is the same.
@@ -3788,12 +6627,16 @@ type ClientWithResponsesInterface interface {
 
 	// LogoutWithBodyWithResponse End a session
 	//
+	// A token that comes with it is refused from now on. One that is no good is not looked at further.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/auth/logout (the `Logout` operationId).
 	LogoutWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*LogoutResponse, error)
 
 	// LogoutWithResponse End a session
+	//
+	// A token that comes with it is refused from now on. One that is no good is not looked at further.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3813,6 +6656,28 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/auth/refresh (the `Refresh` operationId).
 	RefreshWithResponse(ctx context.Context, body RefreshJSONRequestBody, reqEditors ...RequestEditorFn) (*RefreshResponse, error)
+
+	// RevokeTokensWithBodyWithResponse Refuse tokens before they expire
+	//
+	// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
+	//
+	// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/auth/revocations (the `RevokeTokens` operationId).
+	RevokeTokensWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeTokensResponse, error)
+
+	// RevokeTokensWithResponse Refuse tokens before they expire
+	//
+	// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
+	//
+	// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/auth/revocations (the `RevokeTokens` operationId).
+	RevokeTokensWithResponse(ctx context.Context, body RevokeTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeTokensResponse, error)
 
 	// IssueTokenWithBodyWithResponse Get a token as a client
 	//
@@ -3881,6 +6746,40 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PATCH /api/v1/clients/{client_id} (the `UpdateClient` operationId).
 	UpdateClientWithResponse(ctx context.Context, clientId ClientID, params *UpdateClientParams, body UpdateClientJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateClientResponse, error)
 
+	// ListDecisionsWithResponse List decision records
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/decisions (the `ListDecisions` operationId).
+	ListDecisionsWithResponse(ctx context.Context, params *ListDecisionsParams, reqEditors ...RequestEditorFn) (*ListDecisionsResponse, error)
+
+	// TailDecisionsWithResponse Follow decision records as they are stored
+	//
+	// Server-sent events. Each `decision` has a Decision as its data and its `place` as its id; a client that comes back with it in `Last-Event-ID` misses nothing. Without it the tail begins now. A comment every 10 s shows that the connection lives.
+	//
+	// The tail ends after an hour, when the token expires, and when the service stops: come back. An `error` event has an Error as its data and is the last.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/decisions/tail (the `TailDecisions` operationId).
+	TailDecisionsWithResponse(ctx context.Context, params *TailDecisionsParams, reqEditors ...RequestEditorFn) (*TailDecisionsResponse, error)
+
+	// GetDecisionWithResponse Get a decision record
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/decisions/{decision_id} (the `GetDecision` operationId).
+	GetDecisionWithResponse(ctx context.Context, decisionId DecisionID, reqEditors ...RequestEditorFn) (*GetDecisionResponse, error)
+
+	// GetGovernanceStatusWithResponse What agents may learn now, by role
+	//
+	// The rules are of agent roles and count over all tenants, so that the answer is the same for everybody and names no tenant.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/governance/status (the `GetGovernanceStatus` operationId).
+	GetGovernanceStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetGovernanceStatusResponse, error)
+
 	// GetHealthV1WithResponse Whether the process lives
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -3888,12 +6787,158 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/health (the `GetHealthV1` operationId).
 	GetHealthV1WithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHealthV1Response, error)
 
+	// ListSidecarsWithResponse List sidecars
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/mesh/sidecars (the `ListSidecars` operationId).
+	ListSidecarsWithResponse(ctx context.Context, params *ListSidecarsParams, reqEditors ...RequestEditorFn) (*ListSidecarsResponse, error)
+
+	// RegisterSidecarWithBodyWithResponse Register a sidecar
+	//
+	// The credential is in this answer and in no other.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/mesh/sidecars (the `RegisterSidecar` operationId).
+	RegisterSidecarWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RegisterSidecarResponse, error)
+
+	// RegisterSidecarWithResponse Register a sidecar
+	//
+	// The credential is in this answer and in no other.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/mesh/sidecars (the `RegisterSidecar` operationId).
+	RegisterSidecarWithResponse(ctx context.Context, body RegisterSidecarJSONRequestBody, reqEditors ...RequestEditorFn) (*RegisterSidecarResponse, error)
+
+	// RevokeSidecarWithResponse Revoke a sidecar
+	//
+	// Its credential is refused from now on. What it decided stays.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/mesh/sidecars/{sidecar_id} (the `RevokeSidecar` operationId).
+	RevokeSidecarWithResponse(ctx context.Context, sidecarId SidecarID, params *RevokeSidecarParams, reqEditors ...RequestEditorFn) (*RevokeSidecarResponse, error)
+
+	// GetSidecarWithResponse Get a sidecar and what it last reported
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/mesh/sidecars/{sidecar_id} (the `GetSidecar` operationId).
+	GetSidecarWithResponse(ctx context.Context, sidecarId SidecarID, reqEditors ...RequestEditorFn) (*GetSidecarResponse, error)
+
+	// UpdateSidecarWithBodyWithResponse Change a registration
+	//
+	// Members that are left out stay as they are.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/mesh/sidecars/{sidecar_id} (the `UpdateSidecar` operationId).
+	UpdateSidecarWithBodyWithResponse(ctx context.Context, sidecarId SidecarID, params *UpdateSidecarParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSidecarResponse, error)
+
+	// UpdateSidecarWithResponse Change a registration
+	//
+	// Members that are left out stay as they are.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/mesh/sidecars/{sidecar_id} (the `UpdateSidecar` operationId).
+	UpdateSidecarWithResponse(ctx context.Context, sidecarId SidecarID, params *UpdateSidecarParams, body UpdateSidecarJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSidecarResponse, error)
+
+	// RotateSidecarWithResponse Give a sidecar a new credential
+	//
+	// The old one is refused from now on. The new one is in this answer and in no other.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/mesh/sidecars/{sidecar_id}/rotate (the `RotateSidecar` operationId).
+	RotateSidecarWithResponse(ctx context.Context, sidecarId SidecarID, params *RotateSidecarParams, reqEditors ...RequestEditorFn) (*RotateSidecarResponse, error)
+
 	// GetDocumentWithResponse This document
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/openapi.json (the `GetDocument` operationId).
 	GetDocumentWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetDocumentResponse, error)
+
+	// ListPolicySetsWithResponse List policy sets
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/policies (the `ListPolicySets` operationId).
+	ListPolicySetsWithResponse(ctx context.Context, params *ListPolicySetsParams, reqEditors ...RequestEditorFn) (*ListPolicySetsResponse, error)
+
+	// GetPolicySetWithResponse Get a policy set
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/policies/{policy_set} (the `GetPolicySet` operationId).
+	GetPolicySetWithResponse(ctx context.Context, policySet SetName, reqEditors ...RequestEditorFn) (*GetPolicySetResponse, error)
+
+	// ActivateRevisionWithBodyWithResponse Put a revision in force
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/activate (the `ActivateRevision` operationId).
+	ActivateRevisionWithBodyWithResponse(ctx context.Context, policySet SetName, params *ActivateRevisionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateRevisionResponse, error)
+
+	// ActivateRevisionWithResponse Put a revision in force
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/activate (the `ActivateRevision` operationId).
+	ActivateRevisionWithResponse(ctx context.Context, policySet SetName, params *ActivateRevisionParams, body ActivateRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateRevisionResponse, error)
+
+	// ListRevisionsWithResponse List the revisions of a policy set
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/policies/{policy_set}/revisions (the `ListRevisions` operationId).
+	ListRevisionsWithResponse(ctx context.Context, policySet SetName, params *ListRevisionsParams, reqEditors ...RequestEditorFn) (*ListRevisionsResponse, error)
+
+	// PushRevisionWithBodyWithResponse Push a revision
+	//
+	// Makes the policy set where there is none. Nothing comes into force by it. A body may have 6 MiB.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/revisions (the `PushRevision` operationId).
+	PushRevisionWithBodyWithResponse(ctx context.Context, policySet SetName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PushRevisionResponse, error)
+
+	// PushRevisionWithResponse Push a revision
+	//
+	// Makes the policy set where there is none. Nothing comes into force by it. A body may have 6 MiB.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/revisions (the `PushRevision` operationId).
+	PushRevisionWithResponse(ctx context.Context, policySet SetName, body PushRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*PushRevisionResponse, error)
+
+	// GetRevisionWithResponse Get a revision with its files
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/policies/{policy_set}/revisions/{revision_id} (the `GetRevision` operationId).
+	GetRevisionWithResponse(ctx context.Context, policySet SetName, revisionId RevisionID, reqEditors ...RequestEditorFn) (*GetRevisionResponse, error)
+
+	// RollbackPolicySetWithBodyWithResponse Put a revision in force again
+	//
+	// Without `revision_id` the one that was in force before. Either way it is a new generation.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/rollback (the `RollbackPolicySet` operationId).
+	RollbackPolicySetWithBodyWithResponse(ctx context.Context, policySet SetName, params *RollbackPolicySetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollbackPolicySetResponse, error)
+
+	// RollbackPolicySetWithResponse Put a revision in force again
+	//
+	// Without `revision_id` the one that was in force before. Either way it is a new generation.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/policies/{policy_set}/rollback (the `RollbackPolicySet` operationId).
+	RollbackPolicySetWithResponse(ctx context.Context, policySet SetName, params *RollbackPolicySetParams, body RollbackPolicySetJSONRequestBody, reqEditors ...RequestEditorFn) (*RollbackPolicySetResponse, error)
 
 	// ListProjectsWithResponse List projects
 	//
@@ -4176,6 +7221,247 @@ func (r GetKeySetResponse) ContentType() string {
 	return ""
 }
 
+// ListAgentsResponse200Headers the declared response headers of an HTTP 200 response for ListAgents
+type ListAgentsResponse200Headers struct {
+	Link *string
+}
+
+type ListAgentsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListAgentsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAgentsResponse) GetJSON200() *AgentList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAgentsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAgentsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAgentsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAgentsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateAgentResponse201Headers the declared response headers of an HTTP 201 response for CreateAgent
+type CreateAgentResponse201Headers struct {
+	ETag     string
+	Location string
+}
+
+type CreateAgentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Agent
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateAgentResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateAgentResponse) GetJSON201() *Agent {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateAgentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateAgentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateAgentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateAgentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetAgentResponse200Headers the declared response headers of an HTTP 200 response for GetAgent
+type GetAgentResponse200Headers struct {
+	ETag string
+}
+
+type GetAgentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Agent
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetAgentResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAgentResponse) GetJSON200() *Agent {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAgentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAgentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAgentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAgentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// BlockAgentResponse200Headers the declared response headers of an HTTP 200 response for BlockAgent
+type BlockAgentResponse200Headers struct {
+	ETag string
+}
+
+type BlockAgentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Agent
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *BlockAgentResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r BlockAgentResponse) GetJSON200() *Agent {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r BlockAgentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r BlockAgentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r BlockAgentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r BlockAgentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UnblockAgentResponse200Headers the declared response headers of an HTTP 200 response for UnblockAgent
+type UnblockAgentResponse200Headers struct {
+	ETag string
+}
+
+type UnblockAgentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Agent
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UnblockAgentResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UnblockAgentResponse) GetJSON200() *Agent {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UnblockAgentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UnblockAgentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UnblockAgentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UnblockAgentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type LoginResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4286,6 +7572,47 @@ func (r RefreshResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RefreshResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RevokeTokensResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Revocation
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevokeTokensResponse) GetJSON200() *Revocation {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeTokensResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeTokensResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeTokensResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeTokensResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4560,6 +7887,170 @@ func (r UpdateClientResponse) ContentType() string {
 	return ""
 }
 
+// ListDecisionsResponse200Headers the declared response headers of an HTTP 200 response for ListDecisions
+type ListDecisionsResponse200Headers struct {
+	Link *string
+}
+
+type ListDecisionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DecisionList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListDecisionsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDecisionsResponse) GetJSON200() *DecisionList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDecisionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDecisionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDecisionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDecisionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type TailDecisionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r TailDecisionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r TailDecisionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r TailDecisionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r TailDecisionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDecisionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Decision
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDecisionResponse) GetJSON200() *Decision {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDecisionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDecisionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDecisionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDecisionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetGovernanceStatusResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *GovernanceStatus
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetGovernanceStatusResponse) GetJSON200() *GovernanceStatus {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetGovernanceStatusResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetGovernanceStatusResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetGovernanceStatusResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetGovernanceStatusResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetHealthV1Response struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4601,6 +8092,281 @@ func (r GetHealthV1Response) ContentType() string {
 	return ""
 }
 
+// ListSidecarsResponse200Headers the declared response headers of an HTTP 200 response for ListSidecars
+type ListSidecarsResponse200Headers struct {
+	Link *string
+}
+
+type ListSidecarsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SidecarList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListSidecarsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSidecarsResponse) GetJSON200() *SidecarList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSidecarsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSidecarsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSidecarsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSidecarsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RegisterSidecarResponse201Headers the declared response headers of an HTTP 201 response for RegisterSidecar
+type RegisterSidecarResponse201Headers struct {
+	ETag     string
+	Location string
+}
+
+type RegisterSidecarResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *SidecarRegistered
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *RegisterSidecarResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r RegisterSidecarResponse) GetJSON201() *SidecarRegistered {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r RegisterSidecarResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RegisterSidecarResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RegisterSidecarResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RegisterSidecarResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RevokeSidecarResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeSidecarResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeSidecarResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeSidecarResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeSidecarResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetSidecarResponse200Headers the declared response headers of an HTTP 200 response for GetSidecar
+type GetSidecarResponse200Headers struct {
+	ETag string
+}
+
+type GetSidecarResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Sidecar
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetSidecarResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSidecarResponse) GetJSON200() *Sidecar {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSidecarResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSidecarResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSidecarResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSidecarResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateSidecarResponse200Headers the declared response headers of an HTTP 200 response for UpdateSidecar
+type UpdateSidecarResponse200Headers struct {
+	ETag string
+}
+
+type UpdateSidecarResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Sidecar
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateSidecarResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateSidecarResponse) GetJSON200() *Sidecar {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateSidecarResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateSidecarResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateSidecarResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateSidecarResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RotateSidecarResponse200Headers the declared response headers of an HTTP 200 response for RotateSidecar
+type RotateSidecarResponse200Headers struct {
+	ETag string
+}
+
+type RotateSidecarResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SidecarRegistered
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RotateSidecarResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RotateSidecarResponse) GetJSON200() *SidecarRegistered {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r RotateSidecarResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RotateSidecarResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RotateSidecarResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RotateSidecarResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetDocumentResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4636,6 +8402,342 @@ func (r GetDocumentResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetDocumentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListPolicySetsResponse200Headers the declared response headers of an HTTP 200 response for ListPolicySets
+type ListPolicySetsResponse200Headers struct {
+	Link *string
+}
+
+type ListPolicySetsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PolicySetList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListPolicySetsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListPolicySetsResponse) GetJSON200() *PolicySetList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListPolicySetsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListPolicySetsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListPolicySetsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListPolicySetsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetPolicySetResponse200Headers the declared response headers of an HTTP 200 response for GetPolicySet
+type GetPolicySetResponse200Headers struct {
+	ETag string
+}
+
+type GetPolicySetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PolicySet
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetPolicySetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetPolicySetResponse) GetJSON200() *PolicySet {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetPolicySetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetPolicySetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetPolicySetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetPolicySetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ActivateRevisionResponse200Headers the declared response headers of an HTTP 200 response for ActivateRevision
+type ActivateRevisionResponse200Headers struct {
+	ETag string
+}
+
+type ActivateRevisionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PolicySet
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ActivateRevisionResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ActivateRevisionResponse) GetJSON200() *PolicySet {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ActivateRevisionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ActivateRevisionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ActivateRevisionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ActivateRevisionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListRevisionsResponse200Headers the declared response headers of an HTTP 200 response for ListRevisions
+type ListRevisionsResponse200Headers struct {
+	Link *string
+}
+
+type ListRevisionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RevisionList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListRevisionsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListRevisionsResponse) GetJSON200() *RevisionList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListRevisionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListRevisionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListRevisionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListRevisionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PushRevisionResponse201Headers the declared response headers of an HTTP 201 response for PushRevision
+type PushRevisionResponse201Headers struct {
+	Location string
+}
+
+type PushRevisionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Revision
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Revision
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *PushRevisionResponse201Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PushRevisionResponse) GetJSON200() *Revision {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r PushRevisionResponse) GetJSON201() *Revision {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r PushRevisionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PushRevisionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PushRevisionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PushRevisionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetRevisionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Revision
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRevisionResponse) GetJSON200() *Revision {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRevisionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRevisionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRevisionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRevisionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RollbackPolicySetResponse200Headers the declared response headers of an HTTP 200 response for RollbackPolicySet
+type RollbackPolicySetResponse200Headers struct {
+	ETag string
+}
+
+type RollbackPolicySetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PolicySet
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RollbackPolicySetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RollbackPolicySetResponse) GetJSON200() *PolicySet {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r RollbackPolicySetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RollbackPolicySetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RollbackPolicySetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RollbackPolicySetResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5568,6 +9670,103 @@ func (c *ClientWithResponses) GetKeySetWithResponse(ctx context.Context, reqEdit
 	return ParseGetKeySetResponse(rsp)
 }
 
+// ListAgentsWithResponse List agents
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/agents (the `ListAgents` operationId).
+func (c *ClientWithResponses) ListAgentsWithResponse(ctx context.Context, params *ListAgentsParams, reqEditors ...RequestEditorFn) (*ListAgentsResponse, error) {
+	rsp, err := c.ListAgents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAgentsResponse(rsp)
+}
+
+// CreateAgentWithBodyWithResponse Create an agent
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/agents (the `CreateAgent` operationId).
+func (c *ClientWithResponses) CreateAgentWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAgentResponse, error) {
+	rsp, err := c.CreateAgentWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateAgentResponse(rsp)
+}
+
+// CreateAgentWithResponse Create an agent
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/agents (the `CreateAgent` operationId).
+func (c *ClientWithResponses) CreateAgentWithResponse(ctx context.Context, body CreateAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAgentResponse, error) {
+	rsp, err := c.CreateAgent(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateAgentResponse(rsp)
+}
+
+// GetAgentWithResponse Get an agent
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/agents/{agent_id} (the `GetAgent` operationId).
+func (c *ClientWithResponses) GetAgentWithResponse(ctx context.Context, agentId AgentID, reqEditors ...RequestEditorFn) (*GetAgentResponse, error) {
+	rsp, err := c.GetAgent(ctx, agentId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAgentResponse(rsp)
+}
+
+// BlockAgentWithBodyWithResponse Refuse all that an agent does
+//
+// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/agents/{agent_id}/block (the `BlockAgent` operationId).
+func (c *ClientWithResponses) BlockAgentWithBodyWithResponse(ctx context.Context, agentId AgentID, params *BlockAgentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BlockAgentResponse, error) {
+	rsp, err := c.BlockAgentWithBody(ctx, agentId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBlockAgentResponse(rsp)
+}
+
+// BlockAgentWithResponse Refuse all that an agent does
+//
+// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/agents/{agent_id}/block (the `BlockAgent` operationId).
+func (c *ClientWithResponses) BlockAgentWithResponse(ctx context.Context, agentId AgentID, params *BlockAgentParams, body BlockAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*BlockAgentResponse, error) {
+	rsp, err := c.BlockAgent(ctx, agentId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBlockAgentResponse(rsp)
+}
+
+// UnblockAgentWithResponse Let an agent act again
+//
+// Doing it again changes nothing.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/agents/{agent_id}/unblock (the `UnblockAgent` operationId).
+func (c *ClientWithResponses) UnblockAgentWithResponse(ctx context.Context, agentId AgentID, params *UnblockAgentParams, reqEditors ...RequestEditorFn) (*UnblockAgentResponse, error) {
+	rsp, err := c.UnblockAgent(ctx, agentId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUnblockAgentResponse(rsp)
+}
+
 // LoginWithBodyWithResponse Log in by name and password
 //
 // Whatever is wrong with name or password, the answer is the same.
@@ -5600,6 +9799,8 @@ func (c *ClientWithResponses) LoginWithResponse(ctx context.Context, body LoginJ
 
 // LogoutWithBodyWithResponse End a session
 //
+// A token that comes with it is refused from now on. One that is no good is not looked at further.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/auth/logout (the `Logout` operationId).
@@ -5612,6 +9813,8 @@ func (c *ClientWithResponses) LogoutWithBodyWithResponse(ctx context.Context, co
 }
 
 // LogoutWithResponse End a session
+//
+// A token that comes with it is refused from now on. One that is no good is not looked at further.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5648,6 +9851,40 @@ func (c *ClientWithResponses) RefreshWithResponse(ctx context.Context, body Refr
 		return nil, err
 	}
 	return ParseRefreshResponse(rsp)
+}
+
+// RevokeTokensWithBodyWithResponse Refuse tokens before they expire
+//
+// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
+//
+// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/auth/revocations (the `RevokeTokens` operationId).
+func (c *ClientWithResponses) RevokeTokensWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeTokensResponse, error) {
+	rsp, err := c.RevokeTokensWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeTokensResponse(rsp)
+}
+
+// RevokeTokensWithResponse Refuse tokens before they expire
+//
+// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
+//
+// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/auth/revocations (the `RevokeTokens` operationId).
+func (c *ClientWithResponses) RevokeTokensWithResponse(ctx context.Context, body RevokeTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeTokensResponse, error) {
+	rsp, err := c.RevokeTokens(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeTokensResponse(rsp)
 }
 
 // IssueTokenWithBodyWithResponse Get a token as a client
@@ -5771,6 +10008,64 @@ func (c *ClientWithResponses) UpdateClientWithResponse(ctx context.Context, clie
 	return ParseUpdateClientResponse(rsp)
 }
 
+// ListDecisionsWithResponse List decision records
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/decisions (the `ListDecisions` operationId).
+func (c *ClientWithResponses) ListDecisionsWithResponse(ctx context.Context, params *ListDecisionsParams, reqEditors ...RequestEditorFn) (*ListDecisionsResponse, error) {
+	rsp, err := c.ListDecisions(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDecisionsResponse(rsp)
+}
+
+// TailDecisionsWithResponse Follow decision records as they are stored
+//
+// Server-sent events. Each `decision` has a Decision as its data and its `place` as its id; a client that comes back with it in `Last-Event-ID` misses nothing. Without it the tail begins now. A comment every 10 s shows that the connection lives.
+//
+// The tail ends after an hour, when the token expires, and when the service stops: come back. An `error` event has an Error as its data and is the last.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/decisions/tail (the `TailDecisions` operationId).
+func (c *ClientWithResponses) TailDecisionsWithResponse(ctx context.Context, params *TailDecisionsParams, reqEditors ...RequestEditorFn) (*TailDecisionsResponse, error) {
+	rsp, err := c.TailDecisions(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseTailDecisionsResponse(rsp)
+}
+
+// GetDecisionWithResponse Get a decision record
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/decisions/{decision_id} (the `GetDecision` operationId).
+func (c *ClientWithResponses) GetDecisionWithResponse(ctx context.Context, decisionId DecisionID, reqEditors ...RequestEditorFn) (*GetDecisionResponse, error) {
+	rsp, err := c.GetDecision(ctx, decisionId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDecisionResponse(rsp)
+}
+
+// GetGovernanceStatusWithResponse What agents may learn now, by role
+//
+// The rules are of agent roles and count over all tenants, so that the answer is the same for everybody and names no tenant.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/governance/status (the `GetGovernanceStatus` operationId).
+func (c *ClientWithResponses) GetGovernanceStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetGovernanceStatusResponse, error) {
+	rsp, err := c.GetGovernanceStatus(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetGovernanceStatusResponse(rsp)
+}
+
 // GetHealthV1WithResponse Whether the process lives
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5784,6 +10079,122 @@ func (c *ClientWithResponses) GetHealthV1WithResponse(ctx context.Context, reqEd
 	return ParseGetHealthV1Response(rsp)
 }
 
+// ListSidecarsWithResponse List sidecars
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/mesh/sidecars (the `ListSidecars` operationId).
+func (c *ClientWithResponses) ListSidecarsWithResponse(ctx context.Context, params *ListSidecarsParams, reqEditors ...RequestEditorFn) (*ListSidecarsResponse, error) {
+	rsp, err := c.ListSidecars(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSidecarsResponse(rsp)
+}
+
+// RegisterSidecarWithBodyWithResponse Register a sidecar
+//
+// The credential is in this answer and in no other.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/mesh/sidecars (the `RegisterSidecar` operationId).
+func (c *ClientWithResponses) RegisterSidecarWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RegisterSidecarResponse, error) {
+	rsp, err := c.RegisterSidecarWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRegisterSidecarResponse(rsp)
+}
+
+// RegisterSidecarWithResponse Register a sidecar
+//
+// The credential is in this answer and in no other.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/mesh/sidecars (the `RegisterSidecar` operationId).
+func (c *ClientWithResponses) RegisterSidecarWithResponse(ctx context.Context, body RegisterSidecarJSONRequestBody, reqEditors ...RequestEditorFn) (*RegisterSidecarResponse, error) {
+	rsp, err := c.RegisterSidecar(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRegisterSidecarResponse(rsp)
+}
+
+// RevokeSidecarWithResponse Revoke a sidecar
+//
+// Its credential is refused from now on. What it decided stays.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/mesh/sidecars/{sidecar_id} (the `RevokeSidecar` operationId).
+func (c *ClientWithResponses) RevokeSidecarWithResponse(ctx context.Context, sidecarId SidecarID, params *RevokeSidecarParams, reqEditors ...RequestEditorFn) (*RevokeSidecarResponse, error) {
+	rsp, err := c.RevokeSidecar(ctx, sidecarId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeSidecarResponse(rsp)
+}
+
+// GetSidecarWithResponse Get a sidecar and what it last reported
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/mesh/sidecars/{sidecar_id} (the `GetSidecar` operationId).
+func (c *ClientWithResponses) GetSidecarWithResponse(ctx context.Context, sidecarId SidecarID, reqEditors ...RequestEditorFn) (*GetSidecarResponse, error) {
+	rsp, err := c.GetSidecar(ctx, sidecarId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSidecarResponse(rsp)
+}
+
+// UpdateSidecarWithBodyWithResponse Change a registration
+//
+// Members that are left out stay as they are.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/mesh/sidecars/{sidecar_id} (the `UpdateSidecar` operationId).
+func (c *ClientWithResponses) UpdateSidecarWithBodyWithResponse(ctx context.Context, sidecarId SidecarID, params *UpdateSidecarParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSidecarResponse, error) {
+	rsp, err := c.UpdateSidecarWithBody(ctx, sidecarId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateSidecarResponse(rsp)
+}
+
+// UpdateSidecarWithResponse Change a registration
+//
+// Members that are left out stay as they are.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/mesh/sidecars/{sidecar_id} (the `UpdateSidecar` operationId).
+func (c *ClientWithResponses) UpdateSidecarWithResponse(ctx context.Context, sidecarId SidecarID, params *UpdateSidecarParams, body UpdateSidecarJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSidecarResponse, error) {
+	rsp, err := c.UpdateSidecar(ctx, sidecarId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateSidecarResponse(rsp)
+}
+
+// RotateSidecarWithResponse Give a sidecar a new credential
+//
+// The old one is refused from now on. The new one is in this answer and in no other.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/mesh/sidecars/{sidecar_id}/rotate (the `RotateSidecar` operationId).
+func (c *ClientWithResponses) RotateSidecarWithResponse(ctx context.Context, sidecarId SidecarID, params *RotateSidecarParams, reqEditors ...RequestEditorFn) (*RotateSidecarResponse, error) {
+	rsp, err := c.RotateSidecar(ctx, sidecarId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateSidecarResponse(rsp)
+}
+
 // GetDocumentWithResponse This document
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5795,6 +10206,144 @@ func (c *ClientWithResponses) GetDocumentWithResponse(ctx context.Context, reqEd
 		return nil, err
 	}
 	return ParseGetDocumentResponse(rsp)
+}
+
+// ListPolicySetsWithResponse List policy sets
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/policies (the `ListPolicySets` operationId).
+func (c *ClientWithResponses) ListPolicySetsWithResponse(ctx context.Context, params *ListPolicySetsParams, reqEditors ...RequestEditorFn) (*ListPolicySetsResponse, error) {
+	rsp, err := c.ListPolicySets(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListPolicySetsResponse(rsp)
+}
+
+// GetPolicySetWithResponse Get a policy set
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/policies/{policy_set} (the `GetPolicySet` operationId).
+func (c *ClientWithResponses) GetPolicySetWithResponse(ctx context.Context, policySet SetName, reqEditors ...RequestEditorFn) (*GetPolicySetResponse, error) {
+	rsp, err := c.GetPolicySet(ctx, policySet, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetPolicySetResponse(rsp)
+}
+
+// ActivateRevisionWithBodyWithResponse Put a revision in force
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/activate (the `ActivateRevision` operationId).
+func (c *ClientWithResponses) ActivateRevisionWithBodyWithResponse(ctx context.Context, policySet SetName, params *ActivateRevisionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateRevisionResponse, error) {
+	rsp, err := c.ActivateRevisionWithBody(ctx, policySet, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateRevisionResponse(rsp)
+}
+
+// ActivateRevisionWithResponse Put a revision in force
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/activate (the `ActivateRevision` operationId).
+func (c *ClientWithResponses) ActivateRevisionWithResponse(ctx context.Context, policySet SetName, params *ActivateRevisionParams, body ActivateRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateRevisionResponse, error) {
+	rsp, err := c.ActivateRevision(ctx, policySet, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateRevisionResponse(rsp)
+}
+
+// ListRevisionsWithResponse List the revisions of a policy set
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/policies/{policy_set}/revisions (the `ListRevisions` operationId).
+func (c *ClientWithResponses) ListRevisionsWithResponse(ctx context.Context, policySet SetName, params *ListRevisionsParams, reqEditors ...RequestEditorFn) (*ListRevisionsResponse, error) {
+	rsp, err := c.ListRevisions(ctx, policySet, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListRevisionsResponse(rsp)
+}
+
+// PushRevisionWithBodyWithResponse Push a revision
+//
+// Makes the policy set where there is none. Nothing comes into force by it. A body may have 6 MiB.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/revisions (the `PushRevision` operationId).
+func (c *ClientWithResponses) PushRevisionWithBodyWithResponse(ctx context.Context, policySet SetName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PushRevisionResponse, error) {
+	rsp, err := c.PushRevisionWithBody(ctx, policySet, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePushRevisionResponse(rsp)
+}
+
+// PushRevisionWithResponse Push a revision
+//
+// Makes the policy set where there is none. Nothing comes into force by it. A body may have 6 MiB.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/revisions (the `PushRevision` operationId).
+func (c *ClientWithResponses) PushRevisionWithResponse(ctx context.Context, policySet SetName, body PushRevisionJSONRequestBody, reqEditors ...RequestEditorFn) (*PushRevisionResponse, error) {
+	rsp, err := c.PushRevision(ctx, policySet, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePushRevisionResponse(rsp)
+}
+
+// GetRevisionWithResponse Get a revision with its files
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/policies/{policy_set}/revisions/{revision_id} (the `GetRevision` operationId).
+func (c *ClientWithResponses) GetRevisionWithResponse(ctx context.Context, policySet SetName, revisionId RevisionID, reqEditors ...RequestEditorFn) (*GetRevisionResponse, error) {
+	rsp, err := c.GetRevision(ctx, policySet, revisionId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRevisionResponse(rsp)
+}
+
+// RollbackPolicySetWithBodyWithResponse Put a revision in force again
+//
+// Without `revision_id` the one that was in force before. Either way it is a new generation.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/rollback (the `RollbackPolicySet` operationId).
+func (c *ClientWithResponses) RollbackPolicySetWithBodyWithResponse(ctx context.Context, policySet SetName, params *RollbackPolicySetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollbackPolicySetResponse, error) {
+	rsp, err := c.RollbackPolicySetWithBody(ctx, policySet, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRollbackPolicySetResponse(rsp)
+}
+
+// RollbackPolicySetWithResponse Put a revision in force again
+//
+// Without `revision_id` the one that was in force before. Either way it is a new generation.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/policies/{policy_set}/rollback (the `RollbackPolicySet` operationId).
+func (c *ClientWithResponses) RollbackPolicySetWithResponse(ctx context.Context, policySet SetName, params *RollbackPolicySetParams, body RollbackPolicySetJSONRequestBody, reqEditors ...RequestEditorFn) (*RollbackPolicySetResponse, error) {
+	rsp, err := c.RollbackPolicySet(ctx, policySet, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRollbackPolicySetResponse(rsp)
 }
 
 // ListProjectsWithResponse List projects
@@ -6203,6 +10752,208 @@ func ParseGetKeySetResponse(rsp *http.Response) (*GetKeySetResponse, error) {
 	return response, nil
 }
 
+// ParseListAgentsResponse parses an HTTP response from a ListAgentsWithResponse call
+func ParseListAgentsResponse(rsp *http.Response) (*ListAgentsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAgentsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListAgentsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateAgentResponse parses an HTTP response from a CreateAgentWithResponse call
+func ParseCreateAgentResponse(rsp *http.Response) (*CreateAgentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateAgentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Agent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateAgentResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri-reference"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetAgentResponse parses an HTTP response from a GetAgentWithResponse call
+func ParseGetAgentResponse(rsp *http.Response) (*GetAgentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAgentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Agent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetAgentResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseBlockAgentResponse parses an HTTP response from a BlockAgentWithResponse call
+func ParseBlockAgentResponse(rsp *http.Response) (*BlockAgentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &BlockAgentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Agent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers BlockAgentResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUnblockAgentResponse parses an HTTP response from a UnblockAgentWithResponse call
+func ParseUnblockAgentResponse(rsp *http.Response) (*UnblockAgentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UnblockAgentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Agent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UnblockAgentResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseLoginResponse parses an HTTP response from a LoginWithResponse call
 func ParseLoginResponse(rsp *http.Response) (*LoginResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6261,6 +11012,32 @@ func ParseRefreshResponse(rsp *http.Response) (*RefreshResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Token
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRevokeTokensResponse parses an HTTP response from a RevokeTokensWithResponse call
+func ParseRevokeTokensResponse(rsp *http.Response) (*RevokeTokensResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeTokensResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Revocation
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -6476,6 +11253,113 @@ func ParseUpdateClientResponse(rsp *http.Response) (*UpdateClientResponse, error
 	return response, nil
 }
 
+// ParseListDecisionsResponse parses an HTTP response from a ListDecisionsWithResponse call
+func ParseListDecisionsResponse(rsp *http.Response) (*ListDecisionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDecisionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DecisionList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListDecisionsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseTailDecisionsResponse parses an HTTP response from a TailDecisionsWithResponse call
+func ParseTailDecisionsResponse(rsp *http.Response) (*TailDecisionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &TailDecisionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetDecisionResponse parses an HTTP response from a GetDecisionWithResponse call
+func ParseGetDecisionResponse(rsp *http.Response) (*GetDecisionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDecisionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Decision
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetGovernanceStatusResponse parses an HTTP response from a GetGovernanceStatusWithResponse call
+func ParseGetGovernanceStatusResponse(rsp *http.Response) (*GetGovernanceStatusResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetGovernanceStatusResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest GovernanceStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetHealthV1Response parses an HTTP response from a GetHealthV1WithResponse call
 func ParseGetHealthV1Response(rsp *http.Response) (*GetHealthV1Response, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6502,6 +11386,224 @@ func ParseGetHealthV1Response(rsp *http.Response) (*GetHealthV1Response, error) 
 	return response, nil
 }
 
+// ParseListSidecarsResponse parses an HTTP response from a ListSidecarsWithResponse call
+func ParseListSidecarsResponse(rsp *http.Response) (*ListSidecarsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSidecarsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SidecarList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListSidecarsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRegisterSidecarResponse parses an HTTP response from a RegisterSidecarWithResponse call
+func ParseRegisterSidecarResponse(rsp *http.Response) (*RegisterSidecarResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RegisterSidecarResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest SidecarRegistered
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers RegisterSidecarResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri-reference"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRevokeSidecarResponse parses an HTTP response from a RevokeSidecarWithResponse call
+func ParseRevokeSidecarResponse(rsp *http.Response) (*RevokeSidecarResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeSidecarResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetSidecarResponse parses an HTTP response from a GetSidecarWithResponse call
+func ParseGetSidecarResponse(rsp *http.Response) (*GetSidecarResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSidecarResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Sidecar
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetSidecarResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateSidecarResponse parses an HTTP response from a UpdateSidecarWithResponse call
+func ParseUpdateSidecarResponse(rsp *http.Response) (*UpdateSidecarResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateSidecarResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Sidecar
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateSidecarResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRotateSidecarResponse parses an HTTP response from a RotateSidecarWithResponse call
+func ParseRotateSidecarResponse(rsp *http.Response) (*RotateSidecarResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RotateSidecarResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SidecarRegistered
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RotateSidecarResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetDocumentResponse parses an HTTP response from a GetDocumentWithResponse call
 func ParseGetDocumentResponse(rsp *http.Response) (*GetDocumentResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6523,6 +11625,273 @@ func ParseGetDocumentResponse(rsp *http.Response) (*GetDocumentResponse, error) 
 		}
 		response.JSON200 = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseListPolicySetsResponse parses an HTTP response from a ListPolicySetsWithResponse call
+func ParseListPolicySetsResponse(rsp *http.Response) (*ListPolicySetsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListPolicySetsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PolicySetList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListPolicySetsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetPolicySetResponse parses an HTTP response from a GetPolicySetWithResponse call
+func ParseGetPolicySetResponse(rsp *http.Response) (*GetPolicySetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetPolicySetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PolicySet
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetPolicySetResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseActivateRevisionResponse parses an HTTP response from a ActivateRevisionWithResponse call
+func ParseActivateRevisionResponse(rsp *http.Response) (*ActivateRevisionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ActivateRevisionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PolicySet
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ActivateRevisionResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListRevisionsResponse parses an HTTP response from a ListRevisionsWithResponse call
+func ParseListRevisionsResponse(rsp *http.Response) (*ListRevisionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListRevisionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RevisionList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListRevisionsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePushRevisionResponse parses an HTTP response from a PushRevisionWithResponse call
+func ParsePushRevisionResponse(rsp *http.Response) (*PushRevisionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PushRevisionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Revision
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Revision
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers PushRevisionResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri-reference"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetRevisionResponse parses an HTTP response from a GetRevisionWithResponse call
+func ParseGetRevisionResponse(rsp *http.Response) (*GetRevisionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRevisionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Revision
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRollbackPolicySetResponse parses an HTTP response from a RollbackPolicySetWithResponse call
+func ParseRollbackPolicySetResponse(rsp *http.Response) (*RollbackPolicySetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RollbackPolicySetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PolicySet
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RollbackPolicySetResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

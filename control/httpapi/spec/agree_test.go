@@ -91,6 +91,11 @@ func nearObject(t *rapid.T, s *openapi3.Schema) any {
 			out[name] = near(t, p.Value)
 		}
 	}
+	if other := s.AdditionalProperties.Schema; other != nil {
+		for _, name := range rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b.rego", "gatehouse.yaml"}), 0, 3).Draw(t, "names") {
+			out[name] = near(t, other.Value)
+		}
+	}
 	if rapid.IntRange(0, 19).Draw(t, "add") == 0 {
 		out[rapid.SampledFrom([]string{"", "extra", "Username", "role "}).Draw(t, "name")] = "x"
 	}

@@ -124,11 +124,14 @@ func (c *checker) object(s *Schema, at jsontext.Pointer) {
 // member checks one member. A name that stands twice is a fault whatever its
 // values are: readers differ in which one counts.
 func (c *checker) member(s *Schema, at jsontext.Pointer, name string, seen map[string]bool) {
-	here := at.AppendToken(name)
+	here := at.AppendToken(short(name))
 	p := s.properties[name]
+	if p == nil {
+		p = s.others
+	}
 	switch {
 	case p == nil:
-		c.fault(at.AppendToken(short(name)), "unknown", "there is no such member")
+		c.fault(here, "unknown", "there is no such member")
 		c.skip()
 	case seen[name]:
 		c.fault(here, "duplicate", "the member stands twice")
@@ -154,7 +157,10 @@ func (c *checker) missing(s *Schema, at jsontext.Pointer, seen map[string]bool) 
 		}
 	}
 	if len(seen) < s.minProperties {
-		c.fault(at, "too_few", fmt.Sprintf("want at least %d of %s", s.minProperties, strings.Join(s.names(), ", ")))
+		c.fault(at, "too_few", strings.TrimSuffix(fmt.Sprintf("want at least %d of %s", s.minProperties, strings.Join(s.names(), ", ")), " of "))
+	}
+	if s.others != nil && len(seen) > s.maxProperties {
+		c.fault(at, "too_many", fmt.Sprintf("want at most %d", s.maxProperties))
 	}
 }
 
@@ -196,11 +202,17 @@ func (s *Schema) textFault(v string) (code, message string) {
 	return "", ""
 }
 
-// CheckText checks a parameter: a string, or an integer in plain decimal. It
-// returns the code and message of a fault, "" where there is none.
+// CheckText checks a parameter: a string, true or false, or an integer in plain
+// decimal. It returns the code and message of a fault, "" where there is none.
 func (s *Schema) CheckText(v string) (code, message string) {
-	if s.kind == String {
+	switch s.kind {
+	case String:
 		return s.textFault(v)
+	case Boolean:
+		if v != "true" && v != "false" {
+			return "type", "want true or false"
+		}
+		return "", ""
 	}
 	n, err := strconv.ParseInt(v, 10, 64)
 	switch {

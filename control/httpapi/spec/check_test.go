@@ -56,6 +56,12 @@ func TestCheckJSON(t *testing.T) {
 		{"not in the list", `{"a":"ab","e":"z"}`, []string{"/e not_allowed"}},
 		{"escaped pointer", `{"a":"ab","o":{"c/d":"xx"}}`, []string{"/o/c~1d too_long"}},
 		{"too few", `{"a":"ab","o":{}}`, []string{"/o too_few"}},
+		{"map", `{"a":"ab","m":{"x":"12","":""}}`, nil},
+		{"map, too few", `{"a":"ab","m":{}}`, []string{"/m too_few"}},
+		{"map, too many", `{"a":"ab","m":{"x":"","y":"","z":""}}`, []string{"/m too_many"}},
+		{"map, twice", `{"a":"ab","m":{"x":"","x":""}}`, []string{"/m/x duplicate"}},
+		{"map, long", `{"a":"ab","m":{"x":"123"}}`, []string{"/m/x too_long"}},
+		{"map, other value", `{"a":"ab","m":{"x":{}}}`, []string{"/m/x type"}},
 		{"all at once", `{"b":1,"e":true,"z":0,"o":{"q":1,"c/d":[]}}`,
 			[]string{"/b type", "/e type", "/z unknown", "/o/q unknown", "/o/c~1d type", "/a required"}},
 	} {
@@ -101,6 +107,10 @@ func TestCheckJSONIsBounded(t *testing.T) {
 	if err != nil || len(faults) != MaxFaults {
 		t.Fatalf("got %d faults, %v, want %d", len(faults), err, MaxFaults)
 	}
+	long, err := s.CheckJSON([]byte(`{"a":"ab","m":{"` + strings.Repeat("x", 2*maxName) + `":0}}`))
+	if err != nil || len(long) != 1 || len(long[0].Pointer) != maxName+len("/m/") {
+		t.Errorf("a long name of a map: %v, %v", long, err)
+	}
 	if n := len(faults[0].Pointer); n > maxName+1 {
 		t.Errorf("a pointer has %d bytes, want at most %d", n, maxName+1)
 	}
@@ -112,6 +122,11 @@ func TestCheckQuery(t *testing.T) {
 	for query, want := range map[string][]string{
 		"n=1":                    nil,
 		"n=9":                    nil,
+		"n=1&t=true":             nil,
+		"n=1&t=false":            nil,
+		"n=1&t=1":                {"/query/t type"},
+		"n=1&t=True":             {"/query/t type"},
+		"n=1&t=":                 {"/query/t type"},
 		"":                       {"/query/n required"},
 		"n=0":                    {"/query/n too_small"},
 		"n=10":                   {"/query/n too_large"},

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,9 +56,18 @@ type Operation struct {
 	Body       *Schema            // nil where there is none
 	InPath     map[string]*Schema // by the parameter's name
 	InQuery    map[string]*Parameter
-	IfMatch    bool // it reads If-Match
-	Refuses    bool // it can answer 422; one that can't does not look at its query
+	MaxBody    int64 // bytes that the body may have
+	IfMatch    bool  // it reads If-Match
+	Refuses    bool  // it can answer 422; one that can't does not look at its query
+	Lenient    bool  // a token that is no good counts as none
 }
+
+// Bounds of bodies, in bytes: of an operation that says nothing, and of what
+// one can say.
+const (
+	DefaultBody = 1 << 20
+	LargestBody = 16 << 20
+)
 
 // Parameter is one member of the query.
 type Parameter struct {
@@ -81,6 +91,8 @@ type operation struct {
 	Permission string                 `json:"x-gatehouse-permission"`
 	Tenancy    Tenancy                `json:"x-gatehouse-tenancy"`
 	Limits     []Limit                `json:"x-gatehouse-limits"`
+	BodyLimit  int64                  `json:"x-gatehouse-body-limit"`
+	BadToken   string                 `json:"x-gatehouse-bad-token"`
 	Parameters []parameter            `json:"parameters"`
 	Responses  map[string]any         `json:"responses"`
 	Body       *struct {
@@ -130,6 +142,7 @@ func (d *document) operation(path, method string, text json.RawMessage) (Operati
 	out := Operation{
 		ID: o.ID, Method: method, Path: path, Pattern: pattern(method, path),
 		Permission: o.Permission, Tenancy: o.Tenancy, Limits: o.Limits, Token: d.token(o),
+		MaxBody: cmp.Or(o.BodyLimit, DefaultBody), Lenient: o.BadToken == ignored,
 	}
 	_, out.Refuses = o.Responses["422"]
 	if out.Permission == "none" {
@@ -157,8 +170,17 @@ func (o operation) check() error {
 			faults = append(faults, fmt.Errorf("x-gatehouse-limits %q is not known", l))
 		}
 	}
+	if o.BodyLimit < 0 || o.BodyLimit > LargestBody {
+		faults = append(faults, fmt.Errorf("x-gatehouse-body-limit is %d, want at most %d", o.BodyLimit, LargestBody))
+	}
+	if o.BadToken != "" && o.BadToken != ignored {
+		faults = append(faults, fmt.Errorf("x-gatehouse-bad-token %q is not known", o.BadToken))
+	}
 	return errors.Join(faults...)
 }
+
+// ignored is the one word of x-gatehouse-bad-token.
+const ignored = "ignored"
 
 // token reads what the operation asks for, or the document for all. One empty
 // requirement makes the token optional (OpenAPI 3.1, 4.8.10).

@@ -17,11 +17,12 @@ func one(operation, schema string) []byte {
 
 const (
 	goodOperation = `{"operationId":"op","x-gatehouse-permission":"system.admin","x-gatehouse-tenancy":"all","x-gatehouse-limits":["role"],"responses":{"422":{}},
-		"parameters":[{"$ref":"#/components/parameters/ID"},{"name":"n","in":"query","required":true,"schema":{"type":"integer","minimum":1,"maximum":9}}],
+		"parameters":[{"$ref":"#/components/parameters/ID"},{"name":"n","in":"query","required":true,"schema":{"type":"integer","minimum":1,"maximum":9}},{"name":"t","in":"query","schema":{"type":"boolean"}}],
 		"requestBody":{"required":true,"content":{"application/json":{"schema":{"$ref":"#/components/schemas/Body"}}}}}`
 	goodSchema = `{"type":"object","additionalProperties":false,"required":["a"],"properties":{
 		"a":{"type":"string","minLength":2,"maxLength":4,"pattern":"^[a-z]+$"},"b":{"type":"boolean"},"e":{"type":"string","enum":["x","y"]},
-		"o":{"type":"object","additionalProperties":false,"minProperties":1,"properties":{"c/d":{"type":"string","maxLength":1}}}}}`
+		"o":{"type":"object","additionalProperties":false,"minProperties":1,"properties":{"c/d":{"type":"string","maxLength":1}}},
+		"m":{"type":"object","additionalProperties":{"type":"string","maxLength":2},"minProperties":1,"maxProperties":2}}}`
 )
 
 func TestParse(t *testing.T) {
@@ -58,6 +59,20 @@ func TestParseTokens(t *testing.T) {
 	}
 }
 
+func TestParseExtensions(t *testing.T) {
+	t.Parallel()
+	for add, want := range map[string]Operation{
+		``:                                   {MaxBody: DefaultBody},
+		`"x-gatehouse-body-limit":16777216,`: {MaxBody: LargestBody},
+		`"x-gatehouse-bad-token":"ignored",`: {MaxBody: DefaultBody, Lenient: true},
+	} {
+		ops, err := Parse(one(strings.Replace(goodOperation, `{`, `{`+add, 1), goodSchema))
+		if err != nil || ops[0].MaxBody != want.MaxBody || ops[0].Lenient != want.Lenient {
+			t.Errorf("%s: got %+v, %v, want %+v", add, ops[0], err, want)
+		}
+	}
+}
+
 // TestParseRefuses holds Parse to refusing what would not be checked.
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
@@ -67,6 +82,9 @@ func TestParseRefuses(t *testing.T) {
 		{"unknown permission", strings.Replace(goodOperation, `system.admin`, `system.adnim`, 1), goodSchema, "x-gatehouse-permission"},
 		{"no tenancy", strings.Replace(goodOperation, `"all"`, `""`, 1), goodSchema, "x-gatehouse-tenancy"},
 		{"unknown limit", strings.Replace(goodOperation, `["role"]`, `["roll"]`, 1), goodSchema, "x-gatehouse-limits"},
+		{"large body", strings.Replace(goodOperation, `{`, `{"x-gatehouse-body-limit":16777217,`, 1), goodSchema, "x-gatehouse-body-limit"},
+		{"negative body", strings.Replace(goodOperation, `{`, `{"x-gatehouse-body-limit":-1,`, 1), goodSchema, "x-gatehouse-body-limit"},
+		{"unknown word on tokens", strings.Replace(goodOperation, `{`, `{"x-gatehouse-bad-token":"taken",`, 1), goodSchema, "x-gatehouse-bad-token"},
 		{"other body", strings.Replace(goodOperation, `application/json`, `text/plain`, 1), goodSchema, "required body"},
 		{"optional body", strings.Replace(goodOperation, `"requestBody":{"required":true`, `"requestBody":{"required":false`, 1), goodSchema, "required body"},
 		{"no 422", strings.Replace(goodOperation, `"422"`, `"421"`, 1), goodSchema, "can't answer 422"},
@@ -77,6 +95,9 @@ func TestParseRefuses(t *testing.T) {
 		{"unchecked format", goodOperation, `{"type":"string","maxLength":1,"format":"uuid"}`, "format"},
 		{"unbounded string", goodOperation, `{"type":"string"}`, "maxLength or enum"},
 		{"open object", goodOperation, `{"type":"object"}`, "additionalProperties"},
+		{"any object", goodOperation, `{"type":"object","additionalProperties":true,"maxProperties":2}`, "additionalProperties"},
+		{"unbounded map", goodOperation, `{"type":"object","additionalProperties":{"type":"string","maxLength":1}}`, "maxProperties"},
+		{"map of anything", goodOperation, `{"type":"object","additionalProperties":{},"maxProperties":2}`, `type ""`},
 		{"integer in a body", goodOperation, `{"type":"object","additionalProperties":false,"properties":{"n":{"type":"integer","minimum":1,"maximum":2}}}`, "integers are for parameters"},
 		{"required, not described", goodOperation, `{"type":"object","additionalProperties":false,"required":["z"]}`, "z is required"},
 		{"bad pattern", goodOperation, `{"type":"string","maxLength":1,"pattern":"("}`, "missing closing"},

@@ -30,8 +30,10 @@ type Schema struct {
 	kind Kind
 
 	properties    map[string]*Schema
+	others        *Schema // of members by any other name; nil refuses them
 	required      []string
 	minProperties int
+	maxProperties int // where there are others
 
 	minLength, maxLength int // in characters; maxLength below 0 is none
 	pattern              *regexp.Regexp
@@ -47,8 +49,9 @@ type keywords struct {
 	Type                 Kind                       `json:"type"`
 	Properties           map[string]json.RawMessage `json:"properties"`
 	Required             []string                   `json:"required"`
-	AdditionalProperties *bool                      `json:"additionalProperties"`
+	AdditionalProperties json.RawMessage            `json:"additionalProperties"`
 	MinProperties        int                        `json:"minProperties"`
+	MaxProperties        int                        `json:"maxProperties"`
 	MinLength            int                        `json:"minLength"`
 	MaxLength            *int                       `json:"maxLength"`
 	Pattern              string                     `json:"pattern"`
@@ -89,10 +92,10 @@ func (d *document) compileAt(text json.RawMessage, depth int) (*Schema, error) {
 }
 
 func (d *document) compileObject(k keywords, depth int) (*Schema, error) {
-	if k.AdditionalProperties == nil || *k.AdditionalProperties {
-		return nil, errors.New("additionalProperties must be false")
+	s := &Schema{kind: Object, properties: map[string]*Schema{}, required: k.Required, minProperties: k.MinProperties, maxProperties: k.MaxProperties}
+	if err := d.compileOthers(k, s, depth); err != nil {
+		return nil, err
 	}
-	s := &Schema{kind: Object, properties: map[string]*Schema{}, required: k.Required, minProperties: k.MinProperties}
 	for _, name := range slices.Sorted(maps.Keys(k.Properties)) {
 		p, err := d.compileAt(k.Properties[name], depth+1)
 		if err != nil {
@@ -109,6 +112,20 @@ func (d *document) compileObject(k keywords, depth int) (*Schema, error) {
 		}
 	}
 	return s, nil
+}
+
+// compileOthers reads what members by any name are: none, or a bounded number
+// of one schema.
+func (d *document) compileOthers(k keywords, s *Schema, depth int) error {
+	if string(k.AdditionalProperties) == "false" {
+		return nil
+	}
+	if !strings.HasPrefix(string(k.AdditionalProperties), "{") || k.MaxProperties < 1 {
+		return errors.New("additionalProperties must be false, or a schema beside maxProperties")
+	}
+	var err error
+	s.others, err = d.compileAt(k.AdditionalProperties, depth+1)
+	return err
 }
 
 func (k keywords) compileString() (*Schema, error) {

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"gatehouse/control/auth"
+	"gatehouse/control/httpapi"
 	"gatehouse/internal/seal"
 )
 
@@ -23,18 +25,30 @@ type Config struct {
 	Lockout     auth.Rule
 	CertFile    string
 	KeyFile     string
+
+	Redis        string
+	Mesh         string // address of the service for sidecars; "" without a certificate for it
+	MeshCertFile string
+	MeshKeyFile  string
+	Debug        string          // address of the debug listener; "" for none
+	Limits       *httpapi.Limits // nil for the API's own
 }
 
 // Defaults of the environment.
 const (
-	defaultHost = "0.0.0.0"
-	defaultPort = "8000"
+	defaultHost     = "0.0.0.0"
+	defaultPort     = "8000"
+	defaultMeshPort = "8443"
 )
 
 // FromEnvironment reads the configuration. All faults are reported at once,
 // and no value is repeated: most are secrets or hold one.
 func FromEnvironment(env func(string) string) (Config, error) {
-	c := Config{Database: env("DATABASE_URL"), CertFile: env("TLS_CERT_FILE"), KeyFile: env("TLS_KEY_FILE")}
+	c := Config{
+		Database: env("DATABASE_URL"), Redis: env("REDIS_URL"), CertFile: env("TLS_CERT_FILE"), KeyFile: env("TLS_KEY_FILE"),
+		MeshCertFile: cmp.Or(env("MESH_CERT_FILE"), env("TLS_CERT_FILE")), MeshKeyFile: cmp.Or(env("MESH_KEY_FILE"), env("TLS_KEY_FILE")),
+		Debug: env("DEBUG_ADDRESS"),
+	}
 	var faults []error
 	fault := func(err error) {
 		if err != nil {
@@ -44,11 +58,21 @@ func FromEnvironment(env func(string) string) (Config, error) {
 	if c.Database == "" {
 		fault(errors.New("DATABASE_URL is not set"))
 	}
+	if c.Redis == "" {
+		fault(errors.New("REDIS_URL is not set"))
+	}
 	var err error
 	c.Box, err = box(env("JWT_SECRET"), env("JWT_SECRET_PREVIOUS"))
 	fault(err)
 	c.Address, err = address(cmp.Or(env("HOST"), defaultHost), cmp.Or(env("PORT"), defaultPort))
 	fault(err)
+	c.Mesh, err = address(cmp.Or(env("HOST"), defaultHost), cmp.Or(env("MESH_PORT"), defaultMeshPort))
+	fault(wrap("MESH_PORT", err))
+	if c.MeshCertFile == "" {
+		c.Mesh = ""
+	}
+	c.Limits, err = limits(env("API_LIMITS_FILE"))
+	fault(wrap("API_LIMITS_FILE", err))
 	c.Lockout, err = lockout(env)
 	fault(err)
 	c.Issuer = cmp.Or(env("GATEHOUSE_ISSUER"), auth.DefaultIssuer)
@@ -58,6 +82,26 @@ func FromEnvironment(env func(string) string) (Config, error) {
 		}
 	}
 	return c, errors.Join(faults...)
+}
+
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// limits reads the API's limits, where a file says them.
+func limits(path string) (*httpapi.Limits, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	l, err := httpapi.ParseLimits(text)
+	return &l, err
 }
 
 func box(current, previous string) (*seal.Box, error) {
@@ -77,7 +121,7 @@ func box(current, previous string) (*seal.Box, error) {
 
 func address(host, port string) (string, error) {
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return "", errors.New("PORT is no number between 0 and 65535")
+		return "", errors.New("the PORT is no number between 0 and 65535")
 	}
 	return net.JoinHostPort(host, port), nil
 }

@@ -16,8 +16,12 @@ import (
 
 	"gatehouse/control/accounts"
 	"gatehouse/control/auth"
-	authpg "gatehouse/control/auth/postgres"
+	"gatehouse/control/decisions"
 	"gatehouse/control/httpapi"
+	"gatehouse/control/mesh"
+	"gatehouse/control/rates"
+	"gatehouse/control/rollout"
+	"gatehouse/control/sync"
 	"gatehouse/internal/postgres"
 	"gatehouse/internal/telemetry"
 	"gatehouse/migrations"
@@ -36,6 +40,7 @@ type Options struct {
 const (
 	stopTimeout = 10 * time.Second
 	cursorUse   = "api cursors" // what the key of cursors is derived for
+	prunePeriod = 10 * time.Minute
 )
 
 // App is one replica of control. Start and Stop may be called once each, in
@@ -45,10 +50,18 @@ type App struct {
 	log    *slog.Logger
 	pool   *pgxpool.Pool
 	auth   *auth.Service
-	server *httpapi.Server
 	hasher *auth.Hasher
 	stores *accounts.Store
 	undo   []func()
+
+	rollout   *rollout.Service
+	mesh      *mesh.Store
+	decisions *decisions.Store
+	rates     *rates.Rates
+	server    *httpapi.Server
+	sync      *sync.Server // nil without a certificate for it
+	metrics   *telemetry.ControlMetrics
+	debug     *telemetry.DebugServer // nil where nobody asked for it
 }
 
 // New makes the parts. Nothing runs and nothing is asked of the database.
@@ -56,7 +69,7 @@ func New(ctx context.Context, o Options) (*App, error) {
 	if o.Log == nil {
 		o.Log = os.Stderr
 	}
-	a := &App{opts: o, log: telemetry.NewLogger(o.Log, o.Level), hasher: auth.NewHasher()}
+	a := &App{opts: o, log: telemetry.NewLogger(o.Log, o.Level), hasher: auth.NewHasher(), metrics: telemetry.NewControlMetrics(o.Version)}
 	var err error
 	if a.pool, err = postgres.Open(ctx, o.Config.Database); err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
@@ -67,36 +80,6 @@ func New(ctx context.Context, o Options) (*App, error) {
 		return nil, err
 	}
 	return a, nil
-}
-
-func (a *App) assemble(ctx context.Context) error {
-	c := a.opts.Config
-	var err error
-	a.auth, err = auth.New(auth.Options{
-		Store: authpg.New(a.pool), Box: c.Box, Hasher: a.hasher, Lockout: c.Lockout, Issuer: c.Issuer, Log: a.log,
-		RequestID: httpapi.RequestID,
-	})
-	if err != nil {
-		return err
-	}
-	a.stores, err = accounts.New(accounts.Options{
-		Pool: a.pool, HashPassword: a.hasher.HashNew, NewSecret: auth.NewClientSecret, RequestID: httpapi.RequestID,
-	})
-	if err != nil {
-		return err
-	}
-	handler, err := httpapi.New(ctx, httpapi.Options{
-		Auth: a.auth, Users: a.stores, Clients: a.stores, Tenants: a.stores, Projects: a.stores, Counts: a.stores,
-		Database: a.pool, Log: a.log, Version: a.opts.Version, CORSOrigins: c.CORSOrigins,
-		CursorKey: c.Box.MAC(cursorUse, nil),
-	})
-	if err != nil {
-		return err
-	}
-	a.server, err = httpapi.NewServer(httpapi.ServerOptions{
-		Address: c.Address, Handler: handler, Log: a.log, CertFile: c.CertFile, KeyFile: c.KeyFile,
-	})
-	return err
 }
 
 // Start brings the parts up, the API last. A database with another schema
@@ -121,6 +104,13 @@ func (a *App) start(ctx context.Context) error {
 		return err
 	}
 	a.undo = append(a.undo, a.stopServer)
+	if err := a.startSync(ctx); err != nil {
+		return err
+	}
+	if err := a.startDebug(ctx); err != nil {
+		return err
+	}
+	a.startPruning(ctx)
 	a.log.Info("control started", "address", a.server.Addr(), "version", a.opts.Version, "dev", a.opts.Dev)
 	return nil
 }
@@ -143,6 +133,48 @@ func (a *App) schema(ctx context.Context) error {
 		return fmt.Errorf("%w; run: gatehouse migrate up", err)
 	}
 	return nil
+}
+
+func (a *App) startSync(ctx context.Context) error {
+	if a.sync == nil {
+		a.log.Warn("no sidecar can belong here: MESH_CERT_FILE and MESH_KEY_FILE are not set")
+		return nil
+	}
+	if err := a.sync.Start(ctx); err != nil {
+		return err
+	}
+	a.undo = append(a.undo, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		if err := a.sync.Stop(ctx); err != nil {
+			a.log.Warn("stopping the service for sidecars took too long or failed", "error", err)
+		}
+	})
+	return nil
+}
+
+// startPruning keeps decision records within their bounds. Replicas may do it
+// at once: what is gone is gone.
+func (a *App) startPruning(ctx context.Context) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	a.undo = append(a.undo, func() { cancel(); <-done })
+	go func() {
+		defer close(done)
+		for tick := time.NewTicker(prunePeriod); ; {
+			if n, err := a.decisions.Prune(ctx, time.Now()); err != nil && ctx.Err() == nil {
+				a.log.Warn("old decision records can't be removed", "error", err)
+			} else if n > 0 {
+				a.log.Info("old decision records removed", "records", n)
+			}
+			select {
+			case <-ctx.Done():
+				tick.Stop()
+				return
+			case <-tick.C:
+			}
+		}
+	}()
 }
 
 func (a *App) stopServer() {
@@ -185,5 +217,24 @@ func (a *App) wait(ctx context.Context) error {
 		return nil
 	case <-a.server.Done():
 		return errors.New("the API stopped serving; the log says why")
+	case <-a.syncDone():
+		return errors.New("the service for sidecars stopped serving; the log says why")
 	}
+}
+
+// syncDone is closed when the service for sidecars has ended; nil where there
+// is none.
+func (a *App) syncDone() <-chan struct{} {
+	if a.sync == nil {
+		return nil
+	}
+	return a.sync.Done()
+}
+
+// MeshAddr is the address of the service for sidecars, "" where there is none.
+func (a *App) MeshAddr() string {
+	if a.sync == nil {
+		return ""
+	}
+	return a.sync.Addr()
 }

@@ -1,0 +1,95 @@
+package sync
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "gatehouse/api/v1/sidecarpb"
+	"gatehouse/internal/mesh"
+	"gatehouse/internal/ratelimit"
+)
+
+// Bounds of deciding a rate.
+const (
+	takeTimeout = 50 * time.Millisecond // of a decision, and of asking who wants it
+	maxTakes    = 512                   // decisions at once; more are refused, none waits
+	maxUnits    = 1_000_000_000         // of a count, a burst and a cost
+	maxPer      = 31 * 24 * time.Hour
+	maxRule     = 256  // bytes of a rule's name
+	maxKey      = 4096 // bytes of a counter's key
+)
+
+// errBusy is the answer to a call that finds all places taken.
+var errBusy = status.Error(codes.ResourceExhausted, "too many rates are being decided")
+
+// takeRate decides, if there is a place to, within takeTimeout.
+func (s *Server) takeRate(ctx context.Context, r *pb.TakeRateRequest) (*pb.TakeRateResponse, error) {
+	select {
+	case s.takes <- struct{}{}:
+		defer func() { <-s.takes }()
+	default:
+		return nil, errBusy
+	}
+	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
+	defer cancel()
+	return s.take(ctx, callerOf(ctx).sidecar, r)
+}
+
+// take decides. The key of an ask is the sidecar's own affair; that one policy
+// set's don't meet another's is that of Rates.
+func (s *Server) take(ctx context.Context, sidecar mesh.Sidecar, r *pb.TakeRateRequest) (*pb.TakeRateResponse, error) {
+	if t := r.GetTenant(); !sidecar.Shared && t != "" && t != sidecar.Tenant && t != everyTenant {
+		return nil, status.Error(codes.PermissionDenied, "the tenant is not the sidecar's")
+	}
+	asks, err := asksOf(r)
+	if err != nil {
+		return nil, err
+	}
+	if s.opts.Rates == nil {
+		return nil, status.Error(codes.Unavailable, "no rate of the whole mesh is decided here")
+	}
+	result, ask, err := s.opts.Rates.Take(ctx, sidecar.PolicySet, asks)
+	if err != nil || ask < 0 || ask >= len(asks) {
+		s.opts.Log.Debug("sync: a rate was not decided", "sidecar", sidecar.ID, "error", err)
+		return nil, status.Error(codes.Unavailable, "the rate was not decided")
+	}
+	return &pb.TakeRateResponse{
+		Allowed: result.Allowed, Ask: int32(ask), Remaining: int64(result.Remaining),
+		ResetMs: roundUp(result.Reset), RetryAfterMs: roundUp(result.RetryAfter),
+	}, nil
+}
+
+// asksOf reads the asks of a request. What one of them is out of range in, is
+// not said: no sidecar sends such.
+func asksOf(r *pb.TakeRateRequest) ([]ratelimit.Ask, error) {
+	if n := len(r.GetAsks()); n < 1 || n > mesh.MaxRateAsks {
+		return nil, status.Errorf(codes.InvalidArgument, "want 1 to %d asks", mesh.MaxRateAsks)
+	}
+	asks := make([]ratelimit.Ask, len(r.GetAsks()))
+	for i, a := range r.GetAsks() {
+		if !askInRange(a) {
+			return nil, status.Errorf(codes.InvalidArgument, "ask %d is out of range", i)
+		}
+		asks[i] = ratelimit.Ask{
+			Rule: a.GetRule(), Key: a.GetKey(), Count: int(a.GetCount()), Per: time.Duration(a.GetPerMs()) * time.Millisecond,
+			Burst: int(a.GetBurst()), Cost: int(a.GetCost()),
+		}
+	}
+	return asks, nil
+}
+
+func askInRange(a *pb.RateAsk) bool {
+	between := func(v, low, high int64) bool { return v >= low && v <= high }
+	return between(int64(len(a.GetRule())), 1, maxRule) && len(a.GetKey()) <= maxKey &&
+		between(a.GetCount(), 1, maxUnits) && between(a.GetPerMs(), 1, maxPer.Milliseconds()) &&
+		between(a.GetBurst(), 1, maxUnits) && between(a.GetCost(), 0, maxUnits)
+}
+
+// roundUp is d in whole milliseconds: who waits that long, waits long enough.
+func roundUp(d time.Duration) int64 {
+	return int64(math.Ceil(float64(d) / float64(time.Millisecond)))
+}

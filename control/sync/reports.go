@@ -1,0 +1,91 @@
+package sync
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"gatehouse/internal/mesh"
+)
+
+// Bounds and times of reports.
+const (
+	flushEvery   = time.Second
+	flushTimeout = 5 * time.Second
+	maxReports   = 2 * maxSidecars // that wait; more sidecars' are dropped
+)
+
+// reports gathers the newest report of each sidecar and hands them on together.
+type reports struct {
+	registry Registry
+	log      *slog.Logger
+
+	mu      sync.Mutex // guards pending
+	pending map[string]mesh.Report
+
+	failing bool // owned by run
+}
+
+func newReports(r Registry, log *slog.Logger) *reports {
+	return &reports{registry: r, log: log, pending: map[string]mesh.Report{}}
+}
+
+// put keeps a report if it is the newest of its sidecar.
+func (r *reports) put(id string, report mesh.Report) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, ok := r.pending[id]
+	if !ok && len(r.pending) >= maxReports || ok && newer(before, report) {
+		return
+	}
+	r.pending[id] = report
+}
+
+// newer reports whether a is newer than b: of a later process, or later said.
+func newer(a, b mesh.Report) bool {
+	if a.Incarnation != b.Incarnation {
+		return a.Incarnation > b.Incarnation
+	}
+	return a.At.After(b.At)
+}
+
+// run hands reports on each second until ctx ends, and then what is left.
+func (r *reports) run(ctx context.Context) {
+	ticker := time.NewTicker(flushEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			r.flush(ctx)
+		case <-ctx.Done():
+			r.flush(context.WithoutCancel(ctx))
+			return
+		}
+	}
+}
+
+// flush hands on what there is. What could not be handed on waits for the next
+// time, unless newer reports came meanwhile.
+func (r *reports) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	r.mu.Lock()
+	batch := r.pending
+	r.pending = make(map[string]mesh.Report, len(batch))
+	r.mu.Unlock()
+	if len(batch) == 0 {
+		return
+	}
+	err := r.registry.Report(ctx, batch)
+	if (err != nil) != r.failing {
+		r.failing = err != nil
+		r.log.Warn("sync: keeping what sidecars report", "failing", r.failing, "error", err)
+	}
+	if err == nil {
+		return
+	}
+	for id, report := range batch {
+		r.put(id, report)
+	}
+}
