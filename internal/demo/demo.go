@@ -20,7 +20,7 @@ type Options struct {
 // Run shows the demo on a stack of its own. With Exit, its error says how many
 // rows were not as expected; without, it leaves the stack up until ctx ends.
 func Run(ctx context.Context, o Options) error {
-	s, err := devstack.Start(ctx, devstack.Options{Out: o.Notes})
+	s, err := devstack.Start(ctx, devstack.Options{Out: o.Notes, Sidecars: 2})
 	if err != nil {
 		return err
 	}

@@ -3,14 +3,11 @@ package demo
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +15,7 @@ import (
 
 	"gatehouse/internal/demoapp"
 	"gatehouse/internal/devstack"
+	"gatehouse/internal/revision"
 	"gatehouse/policies"
 )
 
@@ -46,14 +44,15 @@ func fake(t *testing.T, refusals map[string]string) (*probe, *demoapp.App) {
 	}))
 	counters := httptest.NewServer(app.Counters())
 	control := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte(`{"access_token": "t"}`)) // whoever it is
+		w.Header().Set("content-type", "application/json")
+		_, _ = w.Write([]byte(`{"access_token": "t"}`)) // whoever it is, and whatever is pushed
 	}))
 	t.Cleanup(func() { front.Close(); counters.Close(); control.Close() })
 	key, err := devstack.NewKey("k")
 	noError(t, err)
 	return &probe{
 		key: key, forger: key, client: http.DefaultClient, tokens: map[string]string{},
-		ready: devstack.Ready{API: control.URL, Inbound: front.URL, Outbound: front.URL, AppCounters: counters.URL},
+		ready: devstack.Ready{API: control.URL, Inbound: front.URL, Outbound: front.URL, AppCounters: counters.URL, Policies: shippedPolicy(t).ready.Policies},
 	}, app
 }
 
@@ -194,93 +193,63 @@ func TestCanceledDemoStops(t *testing.T) {
 	}
 }
 
-// shippedPolicy is a policy folder with the shipped Rego, and a sidecar's
-// status that changes as the script says.
-func shippedPolicy(t *testing.T, script ...status) *probe {
+// shippedPolicy is a probe of a stack with the shipped policy.
+func shippedPolicy(t *testing.T) *probe {
 	t.Helper()
 	dir := t.TempDir()
 	noError(t, os.CopyFS(dir, policies.Shipped()))
-	next := 0
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(script[min(next, len(script)-1)])
-		next++
-	}))
-	t.Cleanup(srv.Close)
-	p := &probe{client: http.DefaultClient, ready: devstack.Ready{Policies: dir, Metrics: srv.URL + "/metrics"}}
-	var err error
-	p.policy, err = openPolicy(p)
-	noError(t, err)
-	return p
+	for _, name := range []string{".", regoFile, testFile, revision.ConfigFile} {
+		noError(t, os.Chmod(filepath.Join(dir, name), 0o755)) // the files of an embedded folder have no write bit
+	}
+	return &probe{client: http.DefaultClient, ready: devstack.Ready{Policies: dir}}
 }
 
-func at(revision, fault string) status {
-	s := status{Revision: revision}
-	s.Loaded.Error = fault
-	return s
-}
-
-func TestEditedRegoGivesObserversTheirPermission(t *testing.T) {
+// The edit alone fails the policy's own tests, and with theirs it passes: else
+// the rows of the demo would show nothing.
+func TestEditsOfThePolicy(t *testing.T) {
 	t.Parallel()
-	p := shippedPolicy(t, at("a", ""), at("a", ""), at("b", ""))
-	note, err := edit((*policyFile).generousText)(t.Context(), p)
-	if err != nil || !strings.Contains(note, "in force after") {
-		t.Errorf("%q, %v", note, err)
-	}
-	src, err := policies.ReadSource(os.DirFS(p.ready.Policies))
-	noError(t, err)
-	src["more_test.rego"] = []byte(`package more_test
-import data.gatehouse
-test_gained if "task.create" in gatehouse.permissions_of.observer`)
-	report, err := policies.Test(t.Context(), src)
-	noError(t, err)
-	gained := slices.IndexFunc(report.Results, func(r policies.TestResult) bool { return r.Name == "data.more_test.test_gained" })
-	if gained < 0 || !report.Results[gained].Passed {
-		t.Errorf("the edit does not give observers task.create: %+v", report)
-	}
-}
-
-func TestBrokenRegoIsBroken(t *testing.T) {
-	t.Parallel()
-	p := shippedPolicy(t, at("a", ""), at("a", "authz.rego:1:1: bad\nmore"))
-	note, err := breakPolicy(t.Context(), p)
-	if err != nil || note != "/status: authz.rego:1:1: bad" {
-		t.Errorf("%q, %v", note, err)
-	}
-	src, err := policies.ReadSource(os.DirFS(p.ready.Policies))
-	noError(t, err)
-	if _, err := policies.Compile(t.Context(), src, policies.Options{Entry: "data.gatehouse.authz"}); err == nil {
-		t.Error("the broken Rego compiles")
-	}
-}
-
-func TestBrokenRegoThatComesIntoForceIsSeen(t *testing.T) {
-	t.Parallel()
-	p := shippedPolicy(t, at("a", ""), at("b", "bad"))
-	if _, err := breakPolicy(t.Context(), p); err == nil {
-		t.Error("no fault though the broken policy is in force")
-	}
-}
-
-func TestEditThatIsNeverTakenUp(t *testing.T) {
-	t.Parallel()
-	p := shippedPolicy(t, at("a", ""))
-	ctx, cancel := context.WithCancelCause(t.Context())
-	given := errors.New("enough")
-	_, err := p.await(ctx, "text", func(status) bool { cancel(given); return false })
-	if !errors.Is(err, given) {
-		t.Errorf("%v, want %v", err, given)
+	p := shippedPolicy(t)
+	for _, tt := range []struct {
+		edits  []edit
+		failed bool
+	}{{nil, false}, {generous, true}, {append(generous, tested...), false}} {
+		files, err := p.policySet(tt.edits...)
+		noError(t, err)
+		src := policies.Source{}
+		for path, text := range files {
+			if path != revision.ConfigFile {
+				src[path] = text
+			}
+		}
+		report, err := policies.Test(t.Context(), src)
+		if err != nil || report.Failed > 0 != tt.failed || report.Passed == 0 {
+			t.Errorf("%d edits: %d tests passed, %d failed, %v", len(tt.edits), report.Passed, report.Failed, err)
+		}
 	}
 }
 
 func TestOtherRegoCantBeEdited(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	p := &probe{ready: devstack.Ready{Policies: dir}}
-	if _, err := openPolicy(p); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("no Rego: %v", err)
-	}
-	noError(t, os.WriteFile(filepath.Join(dir, "authz.rego"), []byte("package x"), 0o644))
-	if _, err := openPolicy(p); err == nil || !strings.Contains(fmt.Sprint(err), "observer") {
+	p := shippedPolicy(t)
+	noError(t, os.WriteFile(filepath.Join(p.ready.Policies, regoFile), []byte("package x"), 0o644))
+	if _, err := p.policySet(generous...); err == nil || !strings.Contains(err.Error(), "observer") {
 		t.Errorf("other Rego: %v", err)
+	}
+	p.ready.Policies = t.TempDir()
+	if _, err := p.policySet(); err == nil {
+		t.Error("no policy set: no fault")
+	}
+}
+
+func TestUntilGivesUpWithItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	given := errors.New("enough")
+	err := (&probe{}).until(ctx, "nothing", func(context.Context) (bool, error) { cancel(given); return false, nil })
+	if !errors.Is(err, given) {
+		t.Errorf("%v, want %v", err, given)
+	}
+	if err := (&probe{}).until(t.Context(), "nothing", func(context.Context) (bool, error) { return false, given }); !errors.Is(err, given) {
+		t.Errorf("%v, want %v", err, given)
 	}
 }

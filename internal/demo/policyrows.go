@@ -4,136 +4,184 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
+
+	"gatehouse/internal/devstack"
+	"gatehouse/internal/operator"
+	"gatehouse/internal/revision"
+	"gatehouse/internal/snapshot"
 )
 
-// Bounds of the wait for the sidecar to see an edit.
+// Bounds of the wait for the sidecars to take up what control says.
 const (
-	policyTimeout = 15 * time.Second
-	policyPoll    = 10 * time.Millisecond
+	takeTimeout = 15 * time.Second
+	takePoll    = 10 * time.Millisecond
 )
 
-// Edits of the shipped Rego: one line more, and one that is not Rego.
+// Files of the shipped policy, and the edits of them: observers may create, and
+// the tests know it.
 const (
-	observerLine   = "\t\"observer\": {\n"
-	observerGained = observerLine + "\t\t\"task.create\",\n"
-	brokenLine     = "\nallow if if\n"
+	regoFile = "authz.rego"
+	testFile = "authz_test.rego"
 )
 
-// policyFile is the Rego that the demo edits.
-type policyFile struct {
-	path     string
-	shipped  string
-	generous string // observers may create
-}
+// edit is one replacement in a file.
+type edit struct{ file, old, new string }
 
-func openPolicy(p *probe) (*policyFile, error) {
-	f := &policyFile{path: filepath.Join(p.ready.Policies, "authz.rego")}
-	text, err := os.ReadFile(f.path)
-	if err != nil {
-		return nil, err
+var (
+	generous = []edit{{regoFile, "\t\"observer\": {\n", "\t\"observer\": {\n\t\t\"task.create\",\n"}}
+	tested   = []edit{
+		{testFile, `"task.create": {"admin", "operator", "developer"}`, `"task.create": {"admin", "operator", "developer", "observer"}`},
+		{testFile, `"observer": 4,`, `"observer": 5,`},
+		{testFile, "decision(\"observer\", \"task.create\") == {\n\t\t\"allowed\": false,", "decision(\"observer\", \"task.delete\") == {\n\t\t\"allowed\": false,"},
+		{testFile, `"reason": "role observer lacks task.create"`, `"reason": "role observer lacks task.delete"`},
 	}
-	f.shipped = string(text)
-	if strings.Count(f.shipped, observerLine) != 1 {
-		return nil, fmt.Errorf("%s: the line that begins the observer's permissions is not there once", f.path)
-	}
-	f.generous = strings.Replace(f.shipped, observerLine, observerGained, 1)
-	return f, nil
-}
+)
 
-// write replaces the file in one step, as editors do.
-func (f *policyFile) write(text string) error {
-	fresh := filepath.Join(filepath.Dir(f.path), ".authz.rego.new")
-	if err := os.WriteFile(fresh, []byte(text), 0o644); err != nil {
-		return err
+// edited is a copy of files with edits.
+func edited(files revision.Files, edits []edit) (revision.Files, error) {
+	files = maps.Clone(files)
+	for _, e := range edits {
+		text := string(files[e.file])
+		if strings.Count(text, e.old) != 1 {
+			return nil, fmt.Errorf("%s: %q is not there once", e.file, e.old)
+		}
+		files[e.file] = []byte(strings.Replace(text, e.old, e.new, 1))
 	}
-	return os.Rename(fresh, f.path)
+	return files, nil
 }
 
 func policyRows() []row {
 	create := as("observer", try{method: http.MethodPost, path: "/tasks"})
 	return []row{
-		{what: "edit the Rego: observer may create", want: allowed(),
-			why: "the edit decides", prepare: edit((*policyFile).generousText), send: create},
-		{what: "break the Rego", want: allowed(),
-			why: "refused; the policy before stays in force", prepare: breakPolicy, send: create},
-		{what: "repair the Rego", want: refused(403, "auth.forbidden"),
-			why: "as it was", prepare: edit((*policyFile).shippedText), send: create},
+		{what: "push Rego: observer may create", want: refused(422, "validation.invalid"),
+			why: "its own tests fail, and it is not taken", send: pushBad, check: names(testFile, "test_every_cell")},
+		{what: "push it with its tests", want: allowed(),
+			why: "every sidecar enforces it", prepare: pushGood, send: create},
+		{what: "roll it back", want: refused(403, "auth.forbidden"),
+			why: "as it was, under a new generation", prepare: rollBack, send: create},
 	}
 }
 
-func (f *policyFile) generousText() string { return f.generous }
-func (f *policyFile) shippedText() string  { return f.shipped }
-
-// status is what the demo reads of the sidecar's /status.
-type status struct {
-	Revision string `json:"revision"`
-	Loaded   struct {
-		Error string `json:"error"`
-	} `json:"loaded"`
-}
-
-func (p *probe) status(ctx context.Context) (status, error) {
-	var s status
-	err := p.getJSON(ctx, p.ready.Debug()+"/status", &s)
-	return s, err
-}
-
-// edit writes the policy and waits until another revision is in force.
-func edit(text func(*policyFile) string) func(context.Context, *probe) (string, error) {
-	return func(ctx context.Context, p *probe) (string, error) {
-		before, err := p.status(ctx)
-		if err != nil {
-			return "", err
+// names demands that an answer's body names things.
+func names(words ...string) func(answer) error {
+	return func(a answer) error {
+		var errs []error
+		for _, w := range words {
+			if !strings.Contains(a.text, w) {
+				errs = append(errs, fmt.Errorf("the answer does not name %s: %.300s", w, a.text))
+			}
 		}
-		took, err := p.await(ctx, text(p.policy), func(s status) bool {
-			return s.Revision != before.Revision && s.Loaded.Error == ""
-		})
-		return fmt.Sprintf("in force after %d ms", took.Milliseconds()), err
+		return errors.Join(errs...)
 	}
 }
 
-// breakPolicy writes Rego that does not compile and waits until the sidecar
-// says so, with the revision before still in force.
-func breakPolicy(ctx context.Context, p *probe) (string, error) {
-	before, err := p.status(ctx)
+func (p *probe) policySet(edits ...edit) (revision.Files, error) {
+	files, err := snapshot.Read(p.ready.Policies, os.Geteuid())
+	if err != nil {
+		return nil, err
+	}
+	return edited(files, edits)
+}
+
+func pushBad(ctx context.Context, p *probe) (answer, error) {
+	files, err := p.policySet(generous...)
+	if err != nil {
+		return answer{}, err
+	}
+	c, err := p.admin(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	_, _, err = c.Push(ctx, devstack.PolicySet, files, "")
+	if e, ok := errors.AsType[*operator.Error](err); ok {
+		return answer{status: e.Status, code: e.Code, text: e.Error()}, nil
+	}
+	return answer{status: http.StatusOK}, err
+}
+
+func pushGood(ctx context.Context, p *probe) (string, error) {
+	files, err := p.policySet(append(generous, tested...)...)
 	if err != nil {
 		return "", err
 	}
-	var said status
-	_, err = p.await(ctx, p.policy.generous+brokenLine, func(s status) bool {
-		said = s
-		return s.Loaded.Error != ""
-	})
-	if err == nil && said.Revision != before.Revision {
-		err = errors.New("a policy that does not compile came into force")
+	c, err := p.admin(ctx)
+	if err != nil {
+		return "", err
 	}
-	first, _, _ := strings.Cut(said.Loaded.Error, "\n")
-	return "/status: " + first, err
+	rev, _, err := c.Push(ctx, devstack.PolicySet, files, "observers may create")
+	if err != nil {
+		return "", err
+	}
+	begin := time.Now()
+	active, err := c.Activate(ctx, devstack.PolicySet, rev.Id)
+	if err != nil {
+		return "", err
+	}
+	return p.awaitGeneration(ctx, begin, active.Active.Generation)
 }
 
-// await writes the policy and polls the sidecar until it has taken it up.
-func (p *probe) await(ctx context.Context, text string, done func(status) bool) (time.Duration, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, policyTimeout, fmt.Errorf("the sidecar did not take the edit up within %s", policyTimeout))
-	defer cancel()
-	begin := time.Now()
-	if err := p.policy.write(text); err != nil {
-		return 0, err
+func rollBack(ctx context.Context, p *probe) (string, error) {
+	c, err := p.admin(ctx)
+	if err != nil {
+		return "", err
 	}
-	tick := time.NewTicker(policyPoll)
+	begin := time.Now()
+	active, err := c.Rollback(ctx, devstack.PolicySet, "")
+	if err != nil {
+		return "", err
+	}
+	return p.awaitGeneration(ctx, begin, active.Active.Generation)
+}
+
+// status is what the demo reads of a sidecar's /status.
+type status struct {
+	Control struct {
+		Generation int64 `json:"generation"`
+		LiveEpoch  int64 `json:"live_epoch"`
+	} `json:"control"`
+}
+
+// awaitGeneration waits until all sidecars enforce an activation.
+func (p *probe) awaitGeneration(ctx context.Context, begin time.Time, generation int64) (string, error) {
+	for _, debug := range p.debugs() {
+		err := p.until(ctx, fmt.Sprintf("the sidecar at %s does not enforce generation %d", debug, generation), func(ctx context.Context) (bool, error) {
+			var s status
+			err := p.getJSON(ctx, debug+"/status", &s)
+			return s.Control.Generation == generation, err
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("in force at %d sidecars after %d ms", len(p.debugs()), time.Since(begin).Milliseconds()), nil
+}
+
+func (p *probe) debugs() []string {
+	all := []string{p.ready.Debug()}
+	for _, peer := range p.ready.Peers {
+		all = append(all, strings.TrimSuffix(peer.Metrics, "/metrics"))
+	}
+	return all
+}
+
+// until looks until done, or until it takes too long.
+func (p *probe) until(ctx context.Context, otherwise string, done func(context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, takeTimeout, fmt.Errorf("%s after %s", otherwise, takeTimeout))
+	defer cancel()
+	tick := time.NewTicker(takePoll)
 	defer tick.Stop()
 	for {
-		s, err := p.status(ctx)
-		if err == nil && done(s) {
-			return time.Since(begin), nil
+		if ok, err := done(ctx); ok || err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-tick.C:
 		}
 	}

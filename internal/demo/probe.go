@@ -30,8 +30,8 @@ type probe struct {
 	forger *devstack.Key // another key under the same name
 	ready  devstack.Ready
 	client *http.Client
-	policy *policyFile
 	tokens map[string]string // from control, by user
+	denied string            // id of a decision
 }
 
 func newProbe(s *devstack.Stack) (*probe, error) {
@@ -43,8 +43,7 @@ func newProbe(s *devstack.Stack) (*probe, error) {
 		key: s.Key(), forger: forger, ready: s.Ready(), tokens: map[string]string{},
 		client: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 1}},
 	}
-	p.policy, err = openPolicy(p)
-	return p, err
+	return p, nil
 }
 
 // answer is what came back to a request.
@@ -53,6 +52,7 @@ type answer struct {
 	code   string          // error_code of a refusal, or why none came
 	header http.Header     // of the answer
 	seen   demoapp.Request // what the upstream echoes; zero for a refusal
+	text   string          // of a refusal, or of control's answer
 }
 
 func (a answer) String() string {
@@ -69,6 +69,7 @@ func (a answer) String() string {
 type try struct {
 	method   string // GET where ""
 	outbound bool   // to the outbound listener, not the inbound one
+	base     string // to another listener, where not ""
 	path     string
 	header   map[string]string
 	body     string
@@ -84,7 +85,7 @@ func (p *probe) base(outbound bool) string {
 // do sends a request as any client would.
 func (p *probe) do(ctx context.Context, t try) (answer, error) {
 	method := cmp.Or(t.method, http.MethodGet)
-	req, err := http.NewRequestWithContext(ctx, method, p.base(t.outbound)+t.path, bytes.NewBufferString(t.body))
+	req, err := http.NewRequestWithContext(ctx, method, cmp.Or(t.base, p.base(t.outbound))+t.path, bytes.NewBufferString(t.body))
 	if err != nil {
 		return answer{}, err
 	}
@@ -137,7 +138,7 @@ func readAnswer(resp *http.Response) (answer, error) {
 		Code string `json:"error_code"`
 	}
 	err = json.Unmarshal(body, &refusal)
-	a.code = refusal.Code
+	a.code, a.text = refusal.Code, string(body)
 	return a, wrap("the refusal's body", err)
 }
 

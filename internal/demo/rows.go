@@ -16,7 +16,7 @@ import (
 // rows is the demo. Some edit the policy and put it back. A stack that ends
 // after it loses its control in the last rows.
 func rows(ends bool) []row {
-	all := slices.Concat(tokenRows(), requestRows(), outboundRows(), limitRows(), controlRows(), policyRows())
+	all := slices.Concat(tokenRows(), requestRows(), outboundRows(), limitRows(), controlRows(), policyRows(), meshRows())
 	if ends {
 		all = append(all, killRows()...)
 	}
@@ -126,7 +126,7 @@ func requestRows() []row {
 		{what: "method that is not listed", want: refused(405, "validation.method_not_allowed"),
 			why: "/tasks names no permission for PUT", send: as("developer", try{method: http.MethodPut, path: "/tasks"})},
 		{what: "path that no route has", want: refused(404, "resource.not_found"),
-			why: "nothing is open by default", send: as("admin", try{path: "/admin"})},
+			why: "nothing is open by default", send: as("admin", try{path: "/nowhere"})},
 		{what: "/tasks/..%2f..%2fadmin", want: refused(400, "validation.malformed"),
 			why: "an escaped slash means two things", send: rawPath("/tasks/..%2f..%2fadmin")},
 		{what: "/tasks/1;x=1", want: refused(400, "validation.malformed"),

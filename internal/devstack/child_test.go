@@ -38,7 +38,7 @@ func (b *buffer) String() string {
 func bare(t *testing.T, out *buffer) *Stack {
 	t.Helper()
 	s := &Stack{
-		out: out, uids: shared, spawner: newSpawner(), layout: open(t, t.TempDir(), ""), whole: childCount,
+		out: out, uids: shared, spawner: newSpawner(), layout: open(t, t.TempDir(), ""), whole: commonChildren + unitChildren, opts: Options{Sidecars: 1},
 		died: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.stop = sync.OnceValue(s.stopAll)
@@ -81,7 +81,7 @@ func TestDeathIsReported(t *testing.T) {
 func TestWaitEndsWithTheLastChild(t *testing.T) {
 	t.Parallel()
 	s := bare(t, &buffer{})
-	for i := range childCount {
+	for i := range commonChildren + unitChildren {
 		noError(t, s.run(script(fmt.Sprintf("c%d", i), "exit 0")))
 	}
 	wantError(t, s.Wait(t.Context()), "c0", "c1", "c2", "c3")

@@ -7,15 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 
-	"gatehouse/internal/config"
 	"gatehouse/internal/pgserver"
 )
 
@@ -26,10 +21,9 @@ const ControlIssuer = "https://gatehouse.internal"
 // a data folder is of no use to another secret.
 const secretFile = "jwt-secret"
 
-// keySetPath is where control publishes its signing keys.
+// keySetPath is where control publishes its signing keys: it answers when they
+// are there.
 const keySetPath = "/.well-known/jwks.json"
-
-func keySetURL(api string) string { return "http://" + api + keySetPath }
 
 // startDatabase starts the stack's own Postgres, unless another is named, and
 // returns its URL. ctx bounds the start.
@@ -65,31 +59,50 @@ func cacheDir() string {
 	return dir
 }
 
-// startControl returns when control has published its keys. The sidecar must
-// not start before: after a failed fetch it waits for ten seconds.
-func (s *Stack) startControl(ctx context.Context, path, api, database string) error {
-	host, port, err := net.SplitHostPort(api)
+// startControl starts Postgres, Redis and control, and returns when control
+// answers.
+func (s *Stack) startControl(ctx context.Context, p programs, a addresses) error {
+	database, err := s.startDatabase(ctx, p.postgres)
 	if err != nil {
 		return err
 	}
-	secret, err := s.layout.secret()
+	redis, err := s.startRedis()
 	if err != nil {
 		return err
 	}
-	err = s.run(program{
-		name: "control", path: path, uid: s.uids.control, args: []string{"--dev", "--log-level", "warn"},
-		env: []string{
-			"DATABASE_URL=" + database, "JWT_SECRET=" + secret, "HOST=" + host, "PORT=" + port,
-			"GATEHOUSE_ISSUER=" + ControlIssuer,
-		},
-	})
+	env, err := s.controlEnv(a, database, redis)
 	if err != nil {
 		return err
 	}
-	if err := poll(ctx, s.died, answering(keySetURL(api))); err != nil {
+	err = s.run(program{name: "control", path: p.control, uid: s.uids.control, args: []string{"--dev", "--log-level", "warn"}, env: env})
+	if err != nil {
+		return err
+	}
+	if err := poll(ctx, s.died, answering("http://"+a.api+keySetPath)); err != nil {
 		return s.notReady(err)
 	}
 	return nil
+}
+
+func (s *Stack) controlEnv(a addresses, database, redis string) ([]string, error) {
+	host, port, err := net.SplitHostPort(a.api)
+	if err != nil {
+		return nil, err
+	}
+	_, mesh, err := net.SplitHostPort(a.mesh)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := s.layout.secret()
+	if err != nil {
+		return nil, err
+	}
+	return []string{
+		"API_LIMITS_FILE=" + os.Getenv("API_LIMITS_FILE"),
+		"DATABASE_URL=" + database, "REDIS_URL=" + redis, "JWT_SECRET=" + secret, "GATEHOUSE_ISSUER=" + ControlIssuer,
+		"HOST=" + host, "PORT=" + port, "MESH_PORT=" + mesh,
+		"MESH_CERT_FILE=" + s.layout.path("control", certFile), "MESH_KEY_FILE=" + s.layout.path("control", certKeyFile),
+	}, s.layout.writeCertificates(s.uids.control)
 }
 
 // answering looks whether a URL is answered with 200.
@@ -113,34 +126,4 @@ func (l *layout) secret() (string, error) {
 	}
 	secret := rand.Text() + rand.Text()
 	return secret, writeFile(path, []byte(secret+"\n"), 0o600)
-}
-
-// wantedAPIPort is the port at which a set expects control on this machine,
-// and whether it expects it anywhere there.
-func wantedAPIPort(set *config.PolicySet) (port int, expected bool) {
-	if set == nil {
-		return apiPort, false
-	}
-	for _, i := range set.Issuers {
-		u, err := url.Parse(i.JWKS.URL)
-		if err != nil || i.Issuer != ControlIssuer {
-			continue
-		}
-		ip, err := netip.ParseAddr(u.Hostname())
-		n, portErr := strconv.Atoi(u.Port())
-		if err == nil && portErr == nil && ip.IsLoopback() {
-			return n, true
-		}
-	}
-	return apiPort, false
-}
-
-// awaitedKeys is the key set that the sidecar must have before the stack is
-// ready: control's, where the policy set names it, else "".
-func awaitedKeys(set *config.PolicySet, api string) string {
-	keys := keySetURL(api)
-	if set == nil || !slices.ContainsFunc(set.Issuers, func(i config.Issuer) bool { return i.JWKS.URL == keys }) {
-		return ""
-	}
-	return keys
 }

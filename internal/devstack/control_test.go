@@ -1,7 +1,11 @@
 package devstack
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,56 +43,7 @@ func TestSecretThatCantBeHad(t *testing.T) {
 	}
 }
 
-// withKeys is a set that takes tokens of an issuer.
-func withKeys(issuer, url string) *config.PolicySet {
-	return &config.PolicySet{Issuers: []config.Issuer{
-		{Issuer: Issuer, JWKS: config.JWKS{File: "/k"}}, {Issuer: issuer, JWKS: config.JWKS{URL: url}},
-	}}
-}
-
-func TestWantedAPIPort(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		set      *config.PolicySet
-		port     int
-		expected bool
-	}{
-		{nil, apiPort, false},
-		{&config.PolicySet{}, apiPort, false},
-		{withKeys(ControlIssuer, "http://127.0.0.1:8123/.well-known/jwks.json"), 8123, true},
-		{withKeys(ControlIssuer, "https://[::1]:8123/keys"), 8123, true},
-		{withKeys(ControlIssuer, "https://192.0.2.1:8123/keys"), apiPort, false},
-		{withKeys(ControlIssuer, "https://control.test/keys"), apiPort, false},
-		{withKeys(ControlIssuer, "https://127.0.0.1/keys"), apiPort, false},
-		{withKeys(ControlIssuer, "://"), apiPort, false},
-		{withKeys("https://other.test", "http://127.0.0.1:8123/keys"), apiPort, false},
-	}
-	for _, tt := range tests {
-		if port, expected := wantedAPIPort(tt.set); port != tt.port || expected != tt.expected {
-			t.Errorf("%+v: port %d, expected %v; want %d, %v", tt.set, port, expected, tt.port, tt.expected)
-		}
-	}
-}
-
-func TestAwaitedKeys(t *testing.T) {
-	t.Parallel()
-	const api = "127.0.0.1:8000"
-	url := keySetURL(api)
-	for _, tt := range []struct {
-		set  *config.PolicySet
-		want string
-	}{
-		{withKeys(ControlIssuer, url), url}, {withKeys(ControlIssuer, keySetURL("127.0.0.1:8001")), ""},
-		{&config.PolicySet{}, ""}, {nil, ""},
-	} {
-		if got := awaitedKeys(tt.set, api); got != tt.want {
-			t.Errorf("%+v: awaits %q, want %q", tt.set, got, tt.want)
-		}
-	}
-}
-
-// A set that is kept from an earlier run knows control at a port that may be
-// taken now.
+// A port that a set knows may be taken now.
 func TestOtherPortsThanTheSetKnowsAreSaid(t *testing.T) {
 	t.Parallel()
 	taken, err := listenLoopback(0)
@@ -96,14 +51,59 @@ func TestOtherPortsThanTheSetKnowsAreSaid(t *testing.T) {
 	defer taken.Close()
 	out := &buffer{}
 	s := bare(t, out)
-	set := withKeys(ControlIssuer, "http://"+taken.Addr().String()+keySetPath)
-	a, err := s.pickFor(set)
+	port := taken.Addr().(*net.TCPAddr).Port
+	a, err := s.pickFor(&config.PolicySet{Upstreams: map[string]config.Upstream{"app": {Host: "127.0.0.1", Port: port}}})
 	noError(t, err)
 	a.close()
-	if a.api == taken.Addr().String() {
-		t.Errorf("a taken port was picked: %s", a.api)
+	wantError(t, errors.New(out.String()), fmt.Sprintf("port %d is taken, so the demo app is at", port), "is not the demo app")
+}
+
+func TestEachUnitHasItsOwn(t *testing.T) {
+	t.Parallel()
+	s := bare(t, &buffer{})
+	s.opts.Sidecars = 3
+	a, err := s.pickAddresses(0)
+	noError(t, err)
+	a.close()
+	seen := map[string]bool{a.api: true, a.mesh: true}
+	for _, u := range a.units {
+		for _, own := range []string{
+			u.name(), u.inbound, u.outbound, u.debug, s.layout.socket(u), s.layout.state(u), s.layout.sidecarFile(u), s.layout.credentialFile(u),
+		} {
+			if seen[own] {
+				t.Errorf("%s is not one unit's alone", own)
+			}
+			seen[own] = true
+		}
 	}
-	wantError(t, errors.New(out.String()), "is taken, so control is at "+a.api, "does not know its keys")
+	if len(a.units) != 3 {
+		t.Errorf("%d units, want 3", len(a.units))
+	}
+}
+
+// What is vouched for is good for the address that sidecars dial, and nobody
+// but control can read its key.
+func TestCertificates(t *testing.T) {
+	t.Parallel()
+	l := open(t, t.TempDir(), "")
+	noError(t, l.writeCertificates(ownUID))
+	noError(t, l.writeCertificates(ownUID)) // at each start
+	cert, err := tls.LoadX509KeyPair(l.path("control", certFile), l.path("control", certKeyFile))
+	noError(t, err)
+	ca, err := os.ReadFile(l.path("keys", caFile))
+	noError(t, err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	if _, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "127.0.0.1"}); err != nil {
+		t.Error(err)
+	}
+	info, err := os.Stat(l.path("control", certKeyFile))
+	noError(t, err)
+	folder, err := os.Stat(l.path("control"))
+	noError(t, err)
+	if info.Mode().Perm() != 0o600 || folder.Mode().Perm() != 0o700 {
+		t.Errorf("the key has mode %04o in a folder with %04o", info.Mode().Perm(), folder.Mode().Perm())
+	}
 }
 
 func TestCacheDir(t *testing.T) {

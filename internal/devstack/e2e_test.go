@@ -126,6 +126,8 @@ func TestDev(t *testing.T) {
 	t.Run("another database", func(t *testing.T) { t.Parallel(); testAnotherDatabase(t, gatehouse) })
 	t.Run("other policies", func(t *testing.T) { t.Parallel(); testOtherPolicies(t, gatehouse) })
 	t.Run("refused policies", func(t *testing.T) { t.Parallel(); testRefusedPolicies(t, gatehouse) })
+	t.Run("broken sidecar", func(t *testing.T) { t.Parallel(); testBrokenSidecar(t, gatehouse) })
+	t.Run("two sidecars", func(t *testing.T) { t.Parallel(); testTwoSidecars(t, gatehouse) })
 	t.Run("demo", func(t *testing.T) { t.Parallel(); testDemo(t, gatehouse) })
 }
 
@@ -177,7 +179,7 @@ func testKilled(t *testing.T, gatehouse string) {
 			t.Fatalf("%s does not run", name)
 		}
 	}
-	if len(d.children()) != childCount+1 {
+	if len(d.children()) != commonChildren+unitChildren+1 {
 		t.Errorf("children are %v, want Postgres among them", d.children())
 	}
 	token := d.logIn(t, "developer")
@@ -301,13 +303,56 @@ func testRefusedPolicies(t *testing.T, gatehouse string) {
 	}
 }
 
+// stackOf are the options of a stack of the built programs, in this process.
+func stackOf(t *testing.T, gatehouse string, out *buffer) Options {
+	t.Helper()
+	dir := filepath.Dir(gatehouse)
+	return Options{
+		Sidecar: filepath.Join(dir, "gatehouse-sidecar"), Control: filepath.Join(dir, "gatehouse-control"),
+		Envoy: envoytest.Binary(t), Out: out,
+	}
+}
+
+func testBrokenSidecar(t *testing.T, gatehouse string) {
+	out := &buffer{}
+	o := stackOf(t, gatehouse, out)
+	o.Sidecar = filepath.Join(publicDir(t), "broken")
+	writeProgram(t, o.Sidecar, "#!/bin/sh\necho the reason; exit 7\n")
+	_, err := Start(t.Context(), o)
+	wantError(t, err, "a child ended before all was ready: sidecar")
+	if got := out.String(); !strings.Contains(got, "sidecar ended by itself: exit status 7") || !strings.Contains(got, "| the reason") {
+		t.Errorf("the child is not named:\n%s", got)
+	}
+}
+
+// Each sidecar serves by itself, is registered, and a second stack over the
+// same folder registers both anew.
+func testTwoSidecars(t *testing.T, gatehouse string) {
+	o := stackOf(t, gatehouse, &buffer{})
+	o.Sidecars, o.Data = 2, filepath.Join(publicDir(t), "data")
+	for range 2 {
+		s, err := Start(t.Context(), o)
+		noError(t, err)
+		r := s.Ready()
+		if len(r.Peers) != 1 || r.Peers[0].Sidecar == 0 || r.Peers[0].Envoy == 0 {
+			t.Fatalf("peers are %+v, want one that runs", r.Peers)
+		}
+		token, err := s.Token(Claims{Subject: "alice", Role: "observer", Tenant: "org2"})
+		noError(t, err)
+		for _, inbound := range []string{r.Inbound, r.Peers[0].Inbound} {
+			wantStatus(t, inbound, inbound+"/tasks", token, 403, "auth.forbidden") // bound to org1
+		}
+		noError(t, s.Stop())
+	}
+}
+
 func testDemo(t *testing.T, gatehouse string) {
 	cmd := exec.Command(gatehouse, "demo", "--exit")
 	cmd.Env = append(os.Environ(), "ENVOY="+envoytest.Binary(t))
 	begin := time.Now()
 	out, err := cmd.CombinedOutput()
 	t.Logf("after %s:\n%s", time.Since(begin), out)
-	if err != nil || strings.Contains(string(out), "FAIL") || !strings.Contains(string(out), "36 of 36 rows") {
+	if err != nil || strings.Contains(string(out), "FAIL") || !strings.Contains(string(out), "41 of 41 rows") {
 		t.Errorf("gatehouse demo --exit: %v", err)
 	}
 }

@@ -44,7 +44,7 @@ func render(name string, data any) ([]byte, error) {
 
 // setValues are what the policy set's template needs. Paths are absolute.
 type setValues struct {
-	Data, Policies, SidecarFile, JWKS, ControlKeys, App string
+	Data, Policies, SidecarFile, JWKS, App string
 }
 
 func (setValues) Issuer() string   { return Issuer }
@@ -116,23 +116,11 @@ func withCredentials(env []string, credentials []credential) []string {
 	return env
 }
 
-// readSet reads the configuration of a policy set, nil where it has faults.
-func readSet(dir string) *config.PolicySet {
-	path := filepath.Join(dir, revision.ConfigFile)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil
-	}
-	set, err := config.ParseSet(path, text)
-	if err != nil {
-		return nil
-	}
-	return set
-}
-
 // sidecarValues are what the template of sidecar.yaml needs.
 type sidecarValues struct {
-	Socket, State, Inbound, Outbound, Debug string
+	Name, Socket, State, Inbound, Outbound, Debug string
+
+	Control, CA, Credential string // of the service for sidecars
 
 	EnvoyUID    int // ownUID leaves it out
 	Credentials []credential

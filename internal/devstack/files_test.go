@@ -24,7 +24,6 @@ func ownStackSet(t *testing.T, envoyUID int) (set *config.PolicySet, sc *config.
 	noError(t, writeSet(setValues{
 		Data: data, Policies: dir, SidecarFile: filepath.Join(data, "sidecar.yaml"),
 		JWKS: filepath.Join(data, "keys", jwksFile), App: "http://127.0.0.1:9123",
-		ControlKeys: keySetURL("127.0.0.1:8123"),
 	}))
 	text, err := os.ReadFile(filepath.Join(dir, revision.ConfigFile))
 	noError(t, err)
@@ -32,6 +31,7 @@ func ownStackSet(t *testing.T, envoyUID int) (set *config.PolicySet, sc *config.
 	noError(t, err)
 	path := filepath.Join(data, "sidecar.yaml")
 	noError(t, writeSidecar(path, sidecarValues{
+		Name: "dev", Control: "127.0.0.1:8443", CA: "/tmp/ca.pem", Credential: "/tmp/sidecar.json",
 		Socket: "/tmp/run/gate.sock", State: "/tmp/state", Inbound: "127.0.0.1:8080", Outbound: "127.0.0.1:8081",
 		Debug: "127.0.0.1:9464", EnvoyUID: envoyUID, Credentials: credentialsOf(set),
 	}))
@@ -67,9 +67,9 @@ func TestOwnSetSaysWhatTheStackNeeds(t *testing.T) {
 	if sc.EnvoyUID != -1 {
 		t.Errorf("envoy_uid is %d though the uid is shared", sc.EnvoyUID)
 	}
-	want := config.Workload{Subject: "dev-workload", Tenant: "org1", Project: "proj1", Agent: "dev-agent", Role: "developer"}
-	if diff := cmp.Diff(&want, sc.Principal); diff != "" {
-		t.Errorf("principal: -want +got\n%s", diff)
+	want := config.Control{Address: "127.0.0.1:8443", CAFile: "/tmp/ca.pem", CredentialFile: "/tmp/sidecar.json"}
+	if diff := cmp.Diff(&want, sc.Control); diff != "" {
+		t.Errorf("control: -want +got\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]config.Credential{"tools": {Env: "GATEHOUSE_DEV_TOOLS_KEY"}}, sc.Credentials); diff != "" {
 		t.Errorf("credentials: -want +got\n%s", diff)
@@ -78,7 +78,7 @@ func TestOwnSetSaysWhatTheStackNeeds(t *testing.T) {
 	for _, r := range set.Routes {
 		routes = append(routes, r.Name)
 	}
-	if diff := cmp.Diff([]string{"health", "status", "tasks", "upload", "agents", "limited", "tools", "open"}, routes); diff != "" {
+	if diff := cmp.Diff([]string{"health", "status", "tasks", "upload", "agents", "limited", "shared", "admin", "tools", "open"}, routes); diff != "" {
 		t.Errorf("routes: -want +got\n%s", diff)
 	}
 	if set.Issuers[0].Issuer != Issuer || set.Issuers[0].Audience != Audience {
@@ -87,8 +87,8 @@ func TestOwnSetSaysWhatTheStackNeeds(t *testing.T) {
 	if got := wantedAppPort(set); got != 9123 {
 		t.Errorf("the set's app is wanted at port %d, want 9123", got)
 	}
-	if got, expected := wantedAPIPort(set); got != 8123 || !expected {
-		t.Errorf("the set's control is wanted at port %d (expected there: %v), want 8123", got, expected)
+	if !set.Issuers[1].JWKS.Control || set.Issuers[1].Issuer != ControlIssuer {
+		t.Errorf("issuer %+v is not control", set.Issuers[1])
 	}
 }
 

@@ -64,7 +64,7 @@ func TestTokensAreVerified(t *testing.T) {
 	got.TokenID = ""
 	want := request.Principal{
 		Kind: request.KindToken, Issuer: "dev", Subject: "alice", Role: request.RoleAdmin,
-		Tenant: "*", Project: "p", Agent: "a", Expires: time.Unix(now.Add(time.Minute).Unix(), 0),
+		Tenant: "*", Project: "p", Agent: "a", Issued: time.Unix(now.Unix(), 0), Expires: time.Unix(now.Add(time.Minute).Unix(), 0),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("principal: -want +got\n%s", diff)

@@ -23,9 +23,6 @@ func (l *layout) path(parts ...string) string {
 	return filepath.Join(append([]string{l.data}, parts...)...)
 }
 
-func (l *layout) sidecarFile() string { return l.path("sidecar.yaml") }
-func (l *layout) socket() string      { return l.path("run", "gate.sock") }
-func (l *layout) bootstrap() string   { return l.path("state", "envoy.yaml") }
 func (l *layout) log(child string) string {
 	return l.path("logs", child+".log")
 }
@@ -75,8 +72,14 @@ func (l *layout) prepare(policies string, u uids) error {
 		}
 	}
 	// A socket of an earlier run would be taken for the sidecar's being up.
-	if err := os.Remove(l.socket()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	sockets, err := filepath.Glob(l.path("run*", "gate.sock"))
+	if err != nil {
 		return err
+	}
+	for _, socket := range sockets {
+		if err := os.Remove(socket); err != nil {
+			return err
+		}
 	}
 	l.policies = l.path("policies")
 	if policies == "" {

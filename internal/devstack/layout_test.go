@@ -59,13 +59,13 @@ func TestKeyAndSetAreKept(t *testing.T) {
 		t.Error("a new folder's set is not the stack's to write")
 	}
 	touch(t, filepath.Join(l.policies, revision.ConfigFile), 0o644)
-	touch(t, l.socket(), 0o600)
+	touch(t, l.socket(unit{number: 1}), 0o600)
 	noError(t, l.close())
 	l = open(t, data, "")
 	if l.ownSet() {
 		t.Error("an edited set would be overwritten")
 	}
-	if _, err := os.Stat(l.socket()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(l.socket(unit{number: 1})); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the old socket is still there: %v", err)
 	}
 	if again, err := l.key(); err != nil || again.KeyID() != first.KeyID() {

@@ -11,6 +11,7 @@ import (
 // The ports of a stack where they are free.
 const (
 	apiPort      = 8000
+	meshPort     = 8443
 	inboundPort  = 8080
 	outboundPort = 8081
 	appPort      = 9000

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
@@ -27,7 +26,8 @@ const (
 
 // Ready says what runs where, for people and for programs.
 type Ready struct {
-	API         string `json:"api"` // control's
+	API         string `json:"api"`  // control's
+	Mesh        string `json:"mesh"` // host:port of control's service for sidecars
 	Inbound     string `json:"inbound"`
 	Outbound    string `json:"outbound"`
 	Metrics     string `json:"metrics"`
@@ -36,6 +36,20 @@ type Ready struct {
 	Policies    string `json:"policies"`
 	App         string `json:"app"`
 	AppCounters string `json:"app_counters"`
+	Peers       []Peer `json:"peers,omitempty"` // further sidecars
+}
+
+// Peer is a further sidecar with its Envoy.
+type Peer struct {
+	Inbound  string `json:"inbound"`
+	Outbound string `json:"outbound"`
+	Metrics  string `json:"metrics"`
+	Sidecar  int    `json:"sidecar"` // process id
+	Envoy    int    `json:"envoy"`   // process id
+}
+
+func (u unit) ready() Peer {
+	return Peer{Inbound: "http://" + u.inbound, Outbound: "http://" + u.outbound, Metrics: "http://" + u.debug + "/metrics"}
 }
 
 // PIDs are the processes of a stack.
@@ -79,7 +93,7 @@ func removeReady(path string) error {
 // errDied ends a wait for something that a dead child can't do any more.
 var errDied = errors.New("a child ended before all was ready")
 
-// errRefused ends a wait for a policy set that the sidecar does not take.
+// errRefused ends a wait for a policy set that control or the sidecar does not take.
 var errRefused = errors.New("the policy set is refused")
 
 // poll looks until there is nothing missing. Its error is ctx's, with what is
@@ -107,53 +121,6 @@ func exists(path string) func(context.Context) error {
 		_, err := os.Stat(path)
 		return err
 	}
-}
-
-// serving looks whether the sidecar has taken the policy set and the awaited
-// keys ("": none) and is ready, and whether both listeners take connections.
-func serving(debug, keys, inbound, outbound string) func(context.Context) error {
-	client := &http.Client{Timeout: probeTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
-	return func(ctx context.Context) error {
-		if err := taken(ctx, client, "http://"+debug+"/status", keys); err != nil {
-			return err
-		}
-		if _, err := probe(ctx, client, "http://"+debug+"/readyz"); err != nil {
-			return err
-		}
-		return errors.Join(connects(ctx, inbound), connects(ctx, outbound))
-	}
-}
-
-// taken looks whether the sidecar has refused the policy set, and whether it
-// has the awaited keys. It may be ready all the same: with what it had saved of
-// an earlier set, and with the keys of other issuers.
-func taken(ctx context.Context, client *http.Client, url, keys string) error {
-	text, err := probe(ctx, client, url)
-	if err != nil {
-		return err
-	}
-	var status struct {
-		Loaded struct {
-			Error string `json:"error"`
-		} `json:"loaded"`
-		Keys []source `json:"keys"`
-	}
-	if err := json.Unmarshal(text, &status); err != nil {
-		return fmt.Errorf("the sidecar's status: %w", err)
-	}
-	if e := status.Loaded.Error; e != "" {
-		return fmt.Errorf("%w:\n%s", errRefused, e)
-	}
-	if keys != "" && !slices.Contains(status.Keys, source{URL: keys, Loaded: true}) {
-		return fmt.Errorf("the sidecar has no keys of %s", keys)
-	}
-	return nil
-}
-
-// source is a key set in the sidecar's status.
-type source struct {
-	URL    string `json:"source"`
-	Loaded bool   `json:"loaded"`
 }
 
 func probe(ctx context.Context, client *http.Client, url string) ([]byte, error) {

@@ -26,7 +26,7 @@ func TestReadyFile(t *testing.T) {
 	var got map[string]any
 	noError(t, json.Unmarshal(text, &got))
 	want := map[string]any{
-		"api": "", "inbound": "http://127.0.0.1:1", "outbound": "", "metrics": "http://127.0.0.1:2/metrics",
+		"api": "", "mesh": "", "inbound": "http://127.0.0.1:1", "outbound": "", "metrics": "http://127.0.0.1:2/metrics",
 		"pids": map[string]any{"app": 1.0, "control": 2.0, "sidecar": 0.0, "envoy": 3.0, "gatehouse": 0.0},
 		"data": "", "policies": "", "app": "", "app_counters": "",
 	}
@@ -84,29 +84,35 @@ func TestServing(t *testing.T) {
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
 	address := strings.TrimPrefix(srv.URL, "http://")
-	look := serving(address, "", address, address)
+	u := unit{number: 1, inbound: address, outbound: address, debug: address}
+	look := serving(u)
+	wantError(t, look(t.Context()), "has not heard control")
+	const heard = `"control": {"connected": true, "confirmed": "2026-01-02T03:04:05Z"}`
+	loaded = `{"control": {"connected": true}}`
+	wantError(t, look(t.Context()), "has not heard control")
+	loaded = "{" + heard + "}"
 	wantError(t, look(t.Context()), "not ready", "Envoy is not connected")
 	ready = http.StatusOK
 	noError(t, look(t.Context()))
-	loaded = `{"revision": "before", "loaded": {"error": "authz.rego:1:1: no"}}`
+	loaded = `{"revision": "before", "loaded": {"error": "authz.rego:1:1: no"}, ` + heard + "}"
 	// No tick and no end of time: a refused set is not waited for.
 	err := poll(t.Context(), nil, look)
 	wantError(t, err, "is refused", "authz.rego:1:1: no")
 	if !errors.Is(err, errRefused) {
 		t.Errorf("%v is not errRefused", err)
 	}
-	loaded = `{"keys": [{"source": "http://k", "keys": 1}, {"source": "other", "loaded": true}]}`
-	awaiting := serving(address, "http://k", address, address)
-	noError(t, look(t.Context()))
-	wantError(t, awaiting(t.Context()), "no keys of http://k")
-	loaded = `{"keys": [{"source": "http://k", "loaded": true, "keys": 1}]}`
-	noError(t, awaiting(t.Context()))
 	loaded = "no JSON"
 	wantError(t, look(t.Context()), "status")
-	loaded = `{}`
+	loaded = "{" + heard + "}"
 	closed, err := listenLoopback(0)
 	noError(t, err)
 	noError(t, closed.Close())
-	wantError(t, serving(address, "", address, closed.Addr().String())(t.Context()), "refused")
-	wantError(t, serving(closed.Addr().String(), "", address, address)(t.Context()), "refused")
+	for _, spoil := range []func(*unit){
+		func(u *unit) { u.inbound = closed.Addr().String() }, func(u *unit) { u.outbound = closed.Addr().String() },
+		func(u *unit) { u.debug = closed.Addr().String() },
+	} {
+		bad := u
+		spoil(&bad)
+		wantError(t, serving(bad)(t.Context()), "refused")
+	}
 }

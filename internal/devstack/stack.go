@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
+
 	"gatehouse/internal/config"
 	"gatehouse/internal/pgserver"
 )
@@ -24,6 +26,8 @@ type Options struct {
 	ReadyFile string    // written when all is ready
 	Out       io.Writer // notes, and which child died; nil discards
 	Postgres  string    // URL of a database to use; "" runs one in the data folder
+	Redis     string    // URL of a Redis to use; "" runs one in this process
+	Sidecars  int       // how many, each with its Envoy; 0 means 1
 	Sidecar   string    // the program; looked for where ""
 	Control   string    // the program; looked for where ""
 	Envoy     string    // the program; looked for where ""
@@ -32,9 +36,12 @@ type Options struct {
 // appName is the word that makes our own program the demo app.
 const appName = "demo-app"
 
-// childCount is how many children a whole stack has, besides a Postgres of its
-// own.
-const childCount = 4
+// How many children a whole stack has, besides a Postgres of its own: the app and
+// control, and for each unit a sidecar and its Envoy.
+const (
+	commonChildren = 2
+	unitChildren   = 2
+)
 
 // Stack is a running Gatehouse.
 type Stack struct {
@@ -48,6 +55,9 @@ type Stack struct {
 	spawner *spawner
 	ready   Ready
 	took    time.Duration // until it was ready
+
+	redis     *miniredis.Miniredis // nil: another's
+	stopRedis func()               // nil: nothing to stop
 
 	watchers sync.WaitGroup
 	died     chan struct{} // closed when the first child has ended by itself
@@ -67,9 +77,10 @@ type Stack struct {
 // the stack.
 func Start(ctx context.Context, o Options) (*Stack, error) {
 	s := &Stack{
-		opts: o, out: o.Out, uids: pickUIDs(), spawner: newSpawner(), whole: childCount,
+		opts: o, out: o.Out, uids: pickUIDs(), spawner: newSpawner(), whole: commonChildren + unitChildren*max(o.Sidecars, 1),
 		died: make(chan struct{}), ended: make(chan struct{}),
 	}
+	s.opts.Sidecars = max(o.Sidecars, 1)
 	if s.out == nil {
 		s.out = io.Discard
 	}
@@ -132,8 +143,9 @@ func (s *Stack) programs(self string) (p programs, err error) {
 
 // addresses are those of the stack's listeners; the app's two are open.
 type addresses struct {
-	api, inbound, outbound, debug string
-	app, counters                 *net.TCPListener
+	api, mesh     string // control's API, and its service for sidecars
+	units         []unit
+	app, counters *net.TCPListener
 }
 
 // close closes our copies of the app's listeners.
@@ -145,18 +157,27 @@ func (a addresses) close() {
 	}
 }
 
-func (s *Stack) pickAddresses(wantApp, wantAPI int) (a addresses, err error) {
+func (s *Stack) pickAddresses(wantApp int) (a addresses, err error) {
 	if a.app, err = s.claims.listen(wantApp); err != nil {
 		return a, err
 	}
 	if a.counters, err = s.claims.listen(0); err != nil {
 		return a, err
 	}
-	wanted := map[*string]int{&a.api: wantAPI, &a.inbound: inboundPort, &a.outbound: outboundPort, &a.debug: debugPort}
-	for address, want := range wanted {
-		if *address, err = s.claims.take(want); err != nil {
-			return a, err
+	if a.api, err = s.claims.take(apiPort); err != nil {
+		return a, err
+	}
+	if a.mesh, err = s.claims.take(meshPort); err != nil {
+		return a, err
+	}
+	for n := 1; n <= s.opts.Sidecars; n++ {
+		u := unit{number: n}
+		for address, want := range map[*string]int{&u.inbound: inboundPort, &u.outbound: outboundPort, &u.debug: debugPort} {
+			if *address, err = s.claims.take(want); err != nil {
+				return a, err
+			}
 		}
+		a.units = append(a.units, u)
 	}
 	return a, nil
 }
@@ -180,39 +201,51 @@ func (s *Stack) bringUp(ctx context.Context, p programs) error {
 	if err := s.startApp(a); err != nil {
 		return err
 	}
-	database, err := s.startDatabase(ctx, p.postgres)
-	if err != nil {
+	if err := s.startControl(ctx, p, a); err != nil {
 		return err
 	}
-	if err := s.startControl(ctx, p.control, a.api, database); err != nil {
+	if err := s.startUnits(ctx, p, a, credentialsOf(set)); err != nil {
 		return err
-	}
-	if err := s.startSidecar(p.sidecar, a, credentialsOf(set)); err != nil {
-		return err
-	}
-	if err := s.startEnvoy(ctx, p.envoy); err != nil {
-		return err
-	}
-	if err := poll(ctx, s.died, serving(a.debug, awaitedKeys(set, a.api), a.inbound, a.outbound)); err != nil {
-		return s.notReady(err)
 	}
 	return s.announce(a)
+}
+
+// startUnits registers the sidecars at control, starts them with their Envoys
+// and waits until they serve.
+func (s *Stack) startUnits(ctx context.Context, p programs, a addresses, credentials []credential) error {
+	c, err := admin(ctx, a.api)
+	if err == nil {
+		err = s.publish(ctx, c)
+	}
+	if err != nil {
+		return s.notReady(err)
+	}
+	for _, u := range a.units {
+		if err := s.register(ctx, c, u); err != nil {
+			return s.notReady(err)
+		}
+		if err := s.startUnit(ctx, p, u, a.mesh, credentials); err != nil {
+			return err
+		}
+	}
+	for _, u := range a.units {
+		if err := poll(ctx, s.died, serving(u)); err != nil {
+			return s.notReady(err)
+		}
+	}
+	return nil
 }
 
 // pickFor picks the addresses that a set expects where they are free, and says
 // where they are not.
 func (s *Stack) pickFor(set *config.PolicySet) (addresses, error) {
-	wantApp := wantedAppPort(set)
-	wantAPI, expected := wantedAPIPort(set)
-	a, err := s.pickAddresses(wantApp, wantAPI)
+	want := wantedAppPort(set)
+	a, err := s.pickAddresses(want)
 	if err != nil {
 		return a, err
 	}
-	if got := a.app.Addr().(*net.TCPAddr).Port; set != nil && got != wantApp {
-		s.note("port %d is taken, so the demo app is at %d; the policy set's upstream app is not the demo app", wantApp, got)
-	}
-	if !strings.HasSuffix(a.api, fmt.Sprintf(":%d", wantAPI)) && expected {
-		s.note("port %d is taken, so control is at %s; the policy set does not know its keys there", wantAPI, a.api)
+	if got := a.app.Addr().(*net.TCPAddr).Port; set != nil && got != want {
+		s.note("port %d is taken, so the demo app is at %d; the policy set's upstream app is not the demo app", want, got)
 	}
 	return a, nil
 }
@@ -231,8 +264,8 @@ func wantedAppPort(set *config.PolicySet) int {
 
 func (s *Stack) writeOwnSet(a addresses) (*config.PolicySet, error) {
 	err := writeSet(setValues{
-		Data: s.layout.data, Policies: s.layout.policies, SidecarFile: s.layout.sidecarFile(),
-		JWKS: s.layout.path("keys", jwksFile), ControlKeys: keySetURL(a.api), App: "http://" + a.app.Addr().String(),
+		Data: s.layout.data, Policies: s.layout.policies, SidecarFile: s.layout.sidecarFile(a.units[0]),
+		JWKS: s.layout.path("keys", jwksFile), App: "http://" + a.app.Addr().String(),
 	})
 	return readSet(s.layout.policies), err
 }
@@ -249,36 +282,6 @@ func (s *Stack) startApp(a addresses) error {
 		files = append(files, f)
 	}
 	return s.run(program{name: "app", path: selfExe, args: []string{appName}, uid: s.uids.app, files: files})
-}
-
-func (s *Stack) startSidecar(path string, a addresses, credentials []credential) error {
-	config := s.layout.sidecarFile()
-	err := writeSidecar(config, sidecarValues{
-		Socket: s.layout.socket(), State: s.layout.path("state"), EnvoyUID: s.uids.envoy,
-		Inbound: a.inbound, Outbound: a.outbound, Debug: a.debug, Credentials: credentials,
-	})
-	if err != nil {
-		return err
-	}
-	return s.run(program{
-		name: "sidecar", path: path, uid: ownUID, env: withCredentials(os.Environ(), credentials),
-		args: []string{"--config", config, "--policies", s.layout.policies, "--log-level", "warn"},
-	})
-}
-
-// startEnvoy waits for the socket, which the sidecar opens last: an Envoy that
-// finds none tries again only after a while.
-func (s *Stack) startEnvoy(ctx context.Context, path string) error {
-	if err := poll(ctx, s.died, exists(s.layout.socket())); err != nil {
-		return s.notReady(err)
-	}
-	return s.run(program{
-		name: "envoy", path: path, uid: s.uids.envoy,
-		args: []string{
-			"-c", s.layout.bootstrap(), "--disable-hot-restart", "--concurrency", "1",
-			"--drain-strategy", "immediate", "--log-level", "warning",
-		},
-	})
 }
 
 // run starts a child and a goroutine that sees it end. An empty environment
@@ -337,14 +340,22 @@ func (s *Stack) notReady(err error) error {
 }
 
 func (s *Stack) announce(a addresses) error {
+	first := a.units[0].ready()
 	s.ready = Ready{
-		API:     "http://" + a.api,
-		Inbound: "http://" + a.inbound, Outbound: "http://" + a.outbound, Metrics: "http://" + a.debug + "/metrics",
+		API: "http://" + a.api, Mesh: a.mesh,
+		Inbound: first.Inbound, Outbound: first.Outbound, Metrics: first.Metrics,
 		Data: s.layout.data, Policies: s.layout.policies,
 		App: "http://" + a.app.Addr().String(), AppCounters: "http://" + a.counters.Addr().String(),
 	}
 	p := &s.ready.PIDs
 	pids := map[string]*int{"app": &p.App, "control": &p.Control, "sidecar": &p.Sidecar, "envoy": &p.Envoy}
+	for _, u := range a.units[1:] {
+		s.ready.Peers = append(s.ready.Peers, u.ready())
+	}
+	for i, u := range a.units[1:] {
+		peer := &s.ready.Peers[i]
+		pids["sidecar"+u.suffix()], pids["envoy"+u.suffix()] = &peer.Sidecar, &peer.Envoy
+	}
 	for _, c := range s.children {
 		*pids[c.name] = c.pid()
 	}
@@ -400,6 +411,9 @@ func (s *Stack) stopAll() error {
 	}
 	if database != nil {
 		database.Stop()
+	}
+	if s.stopRedis != nil {
+		s.stopRedis()
 	}
 	s.watchers.Wait()
 	s.spawner.close()

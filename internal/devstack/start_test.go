@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"strings"
@@ -23,10 +24,12 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 		{"no policies", Options{Sidecar: program, Envoy: program, Policies: "/nowhere"}, "is no folder"},
 		{"bad ready file", Options{Sidecar: program, Envoy: program, ReadyFile: filepath.Join(file, "x")}, "--ready-file"},
 		{"bad data", Options{Sidecar: program, Envoy: program, Data: filepath.Join(file, "x")}, "not a directory"},
-		{"no sidecar", Options{Sidecar: "/nowhere/sidecar", Envoy: program, Data: data}, "starting sidecar"},
+		{"no control", Options{Sidecar: program, Envoy: program, Data: data, Control: "/nowhere/control"}, "starting control"},
 	}
 	for _, tt := range tests {
-		s, err := Start(t.Context(), withControl(t, tt.o))
+		o := withControl(t, tt.o)
+		o.Control = cmp.Or(tt.o.Control, o.Control)
+		s, err := Start(t.Context(), o)
 		wantError(t, err, tt.want)
 		if s != nil {
 			t.Errorf("%s: a stack came with the error", tt.name)
@@ -54,16 +57,12 @@ func TestChildThatDiesBeforeReadyEndsTheStart(t *testing.T) {
 	dir, out := publicDir(t), &buffer{}
 	broken := filepath.Join(dir, "broken")
 	writeProgram(t, broken, "#!/bin/sh\necho the reason; exit 7\n")
-	for _, name := range []string{"sidecar", "control"} {
-		o := withControl(t, Options{Sidecar: broken, Envoy: broken, Data: filepath.Join(dir, name), Out: out})
-		if name == "control" {
-			o.Control = broken
-		}
-		_, err := Start(t.Context(), o)
-		wantError(t, err, "a child ended before all was ready: "+name)
-		if got := out.String(); !strings.Contains(got, name+" ended by itself: exit status 7") || !strings.Contains(got, "| the reason") {
-			t.Errorf("the child is not named:\n%s", got)
-		}
+	o := withControl(t, Options{Sidecar: broken, Envoy: broken, Data: filepath.Join(dir, "data"), Out: out})
+	o.Control = broken
+	_, err := Start(t.Context(), o)
+	wantError(t, err, "a child ended before all was ready: control")
+	if got := out.String(); !strings.Contains(got, "control ended by itself: exit status 7") || !strings.Contains(got, "| the reason") {
+		t.Errorf("the child is not named:\n%s", got)
 	}
 }
 
