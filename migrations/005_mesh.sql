@@ -7,7 +7,10 @@
 --   DROP TRIGGER sidecars_told ON sidecars;
 --   DROP FUNCTION tell_mesh();
 --   DROP INDEX decisions_in_order;
+--   DROP INDEX decisions_newest;
 --   ALTER TABLE decisions DROP COLUMN tx, DROP COLUMN seq;
+--   DROP INDEX sidecars_by_name, sidecars_by_tenant;
+--   ALTER TABLE sidecars DROP COLUMN nack_generation, ADD UNIQUE (tenant_id, name);
 --   ALTER TABLE policy_activations DROP COLUMN signature, DROP COLUMN kid;
 
 -- Without activations so far, no row lacks a signature.
@@ -21,6 +24,13 @@ ALTER TABLE decisions
     ADD COLUMN tx  XID8 NOT NULL DEFAULT pg_current_xact_id(),
     ADD COLUMN seq BIGINT GENERATED ALWAYS AS IDENTITY;
 CREATE INDEX decisions_in_order ON decisions (tx, seq);
+
+CREATE INDEX decisions_newest ON decisions (at DESC, id);
+
+-- The name of a revoked sidecar is free again; its row stays for what it did.
+ALTER TABLE sidecars DROP CONSTRAINT sidecars_tenant_id_name_key, ADD COLUMN nack_generation BIGINT CHECK (nack_generation >= 0);
+CREATE INDEX sidecars_by_tenant ON sidecars (tenant_id, id);
+CREATE UNIQUE INDEX sidecars_by_name ON sidecars (tenant_id, name) WHERE status = 'active';
 
 -- tell_mesh tells all replicas, when the transaction commits, that something
 -- changed; what, they read for themselves. Several at once are one.

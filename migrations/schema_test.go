@@ -117,7 +117,7 @@ func TestConstraints(t *testing.T) {
 	exec(t, conn, `INSERT INTO signing_keys (kid, purpose, state, public_key, private_key, activated_at) VALUES ('k1', 'token', 'active', sha256('k'), 'x', now())`)
 	exec(t, conn, `INSERT INTO policy_sets (name) VALUES ('shipped')`)
 	exec(t, conn, `INSERT INTO policy_revisions (policy_set, id, bundle, signature, kid, pushed_by) VALUES ('shipped', repeat('a', 64), 'x', sha512('x'), 'k1', 'admin')`)
-	exec(t, conn, `INSERT INTO policy_activations (policy_set, generation, revision_id, kind, activated_by) VALUES ('shipped', 1, repeat('a', 64), 'activate', 'admin')`)
+	exec(t, conn, `INSERT INTO policy_activations (policy_set, generation, revision_id, kind, activated_by, signature, kid) VALUES ('shipped', 1, repeat('a', 64), 'activate', 'admin', decode(repeat('00', 64), 'hex'), 'k1')`)
 	user := `INSERT INTO users (tenant_id, project_id, username, password_hash, role) VALUES `
 	key := `INSERT INTO signing_keys (kid, purpose, state, public_key, private_key, activated_at, retiring_at, retired_at) VALUES `
 	for _, tt := range []struct{ code, sql string }{
@@ -150,8 +150,8 @@ func TestConstraints(t *testing.T) {
 		{noPrivilege, `UPDATE policy_revisions SET bundle = 'y'`},
 		{noPrivilege, `UPDATE policy_activations SET kind = 'rollback'`},
 		{noPrivilege, `DELETE FROM policy_activations`},
-		{foreignViolation, `INSERT INTO policy_activations (policy_set, generation, revision_id, kind, activated_by) VALUES ('shipped', 2, repeat('b', 64), 'activate', 'admin')`},
-		{uniqueViolation, `INSERT INTO policy_activations (policy_set, generation, revision_id, kind, activated_by) VALUES ('shipped', 1, repeat('a', 64), 'rollback', 'admin')`},
+		{foreignViolation, `INSERT INTO policy_activations (policy_set, generation, revision_id, kind, activated_by, signature, kid) VALUES ('shipped', 2, repeat('b', 64), 'activate', 'admin', decode(repeat('00', 64), 'hex'), 'k1')`},
+		{uniqueViolation, `INSERT INTO policy_activations (policy_set, generation, revision_id, kind, activated_by, signature, kid) VALUES ('shipped', 1, repeat('a', 64), 'rollback', 'admin', decode(repeat('00', 64), 'hex'), 'k1')`},
 		{checkViolation, `INSERT INTO revocations (tenant_id, kind, subject, epoch, created_by, expires_at) VALUES ('org1', 'subject', 'bob', 1, 'admin', now())`},
 		{checkViolation, `INSERT INTO login_attempts (account_hash, pending_until) VALUES ('bob', now())`},
 		{checkViolation, `INSERT INTO budget_requests (tenant_id, origin, request_id, state) VALUES ('org1', 'inline', 'r', 'void')`},

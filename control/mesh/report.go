@@ -30,17 +30,18 @@ const silentAfter = 2 * time.Minute
 const storeReports = `
 WITH r AS (
 	SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::text[],
-		$9::timestamptz[], $10::text[], $11::text[])
-		AS r (id, at, incarnation, generation, revision, live_epoch, skew_ms, build, nack_at, nack_revision, nack_reason)
+		$9::timestamptz[], $10::text[], $11::text[], $12::bigint[])
+		AS r (id, at, incarnation, generation, revision, live_epoch, skew_ms, build, nack_at, nack_revision, nack_reason, nack_generation)
 ), locked AS (
 	SELECT s.id FROM sidecars s WHERE s.id IN (SELECT id FROM r) ORDER BY s.id FOR NO KEY UPDATE
 )
 UPDATE sidecars s SET last_seen_at = r.at, incarnation = r.incarnation, generation = r.generation, revision_id = nullif(r.revision, ''),
 	live_epoch = r.live_epoch, skew_ms = r.skew_ms, build = r.build,
-	nack_at = r.nack_at, nack_revision = nullif(r.nack_revision, ''), nack_reason = CASE WHEN r.nack_at IS NOT NULL THEN r.nack_reason END
+	nack_at = r.nack_at, nack_revision = nullif(r.nack_revision, ''), nack_reason = CASE WHEN r.nack_at IS NOT NULL THEN r.nack_reason END,
+	nack_generation = CASE WHEN r.nack_at IS NOT NULL THEN r.nack_generation END
 FROM r JOIN locked USING (id)
 WHERE s.id = r.id AND s.status = 'active'
-	AND (r.incarnation >= s.incarnation OR s.last_seen_at < r.at - $12::interval)`
+	AND (r.incarnation >= s.incarnation OR s.last_seen_at < r.at - $13::interval)`
 
 // Report stores what sidecars said last, by id. Unknown and revoked ones are
 // passed over, and so is an older process of one whose newer process was heard
@@ -54,7 +55,7 @@ func (s *Store) Report(ctx context.Context, reports map[string]mesh.Report) erro
 			}
 		}
 		if _, err := s.o.Pool.Exec(ctx, storeReports, c.ids, c.at, c.incarnation, c.generation, c.revision, c.epoch, c.skew, c.build,
-			c.nackAt, c.nackRevision, c.nackReason, silentAfter); err != nil {
+			c.nackAt, c.nackRevision, c.nackReason, c.nackGeneration, silentAfter); err != nil {
 			return answer(err)
 		}
 	}
@@ -69,6 +70,7 @@ type columns struct {
 	revision, build                      []string
 	nackAt                               []*time.Time // nil where nothing is refused
 	nackRevision, nackReason             []string
+	nackGeneration                       []int64
 }
 
 func (c *columns) add(id string, r mesh.Report) {
@@ -78,6 +80,7 @@ func (c *columns) add(id string, r mesh.Report) {
 	c.revision, c.build = append(c.revision, revisionID(r.Revision)), append(c.build, clean(r.Build, maxBuild))
 	c.nackAt = append(c.nackAt, refusedAt(r))
 	c.nackRevision = append(c.nackRevision, revisionID(r.Refused.Revision))
+	c.nackGeneration = append(c.nackGeneration, max(r.Refused.Generation, 0))
 	c.nackReason = append(c.nackReason, clean(r.Refused.Reason, mesh.MaxReason))
 }
 

@@ -11,14 +11,13 @@ import (
 	"gatehouse/internal/request"
 )
 
-// A tenant of '*' in a parameter stands for all. What was refused is a
-// revision; the generation that it came with is the newest of that revision.
+// A tenant of '*' in a parameter stands for all.
 const (
 	sidecarColumns = `s.id::text, s.tenant_id, coalesce(s.project_id, ''), coalesce(s.agent_id::text, ''), s.name, s.role, s.shared, s.policy_set,
 	s.status = 'revoked', s.version, s.created_at, s.updated_at,
 	s.last_seen_at, s.incarnation, coalesce(s.generation, 0), coalesce(s.revision_id, ''), coalesce(s.live_epoch, 0), coalesce(s.skew_ms, 0),
 	coalesce(s.build, ''), s.nack_at, coalesce(s.nack_revision, ''), coalesce(s.nack_reason, ''),
-	coalesce((SELECT max(a.generation) FROM policy_activations a WHERE a.policy_set = s.policy_set AND a.revision_id = s.nack_revision), 0)`
+	coalesce(s.nack_generation, 0)`
 
 	selectSidecar  = `SELECT ` + sidecarColumns + ` FROM sidecars s WHERE s.id = $1 AND ($2 = '*' OR s.tenant_id = $2)`
 	selectSidecars = `

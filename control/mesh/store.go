@@ -49,7 +49,7 @@ type Options struct {
 	// RequestID returns the id of a call for the audit log; nil means none.
 	RequestID func(context.Context) string
 
-	// Now is the clock that reports are dated by; nil means time.Now.
+	// Now is the clock that reports were dated by; nil means time.Now.
 	Now func() time.Time
 }
 

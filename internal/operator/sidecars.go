@@ -49,14 +49,14 @@ func (c *Client) Sidecars(ctx context.Context, tenant string) ([]client.Sidecar,
 	})
 }
 
-// Sidecar finds a sidecar by name.
+// Sidecar finds a sidecar by name, one that is not revoked.
 func (c *Client) Sidecar(ctx context.Context, tenant, name string) (*client.Sidecar, error) {
 	all, err := c.Sidecars(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range all {
-		if s.TenantId == tenant && s.Name == name {
+		if s.TenantId == tenant && s.Name == name && !s.Revoked {
 			return &s, nil
 		}
 	}
