@@ -125,7 +125,7 @@ func (s *Store) apply(ctx context.Context, c change, f func(tx pgx.Tx, c *change
 }
 
 func (s *Store) audit(ctx context.Context, tx pgx.Tx, c change) error {
-	kind, actor, err := actorOf(ctx, tx, c.by)
+	kind, actor, err := postgres.Actor(ctx, tx, c.by)
 	if err != nil {
 		return err
 	}
@@ -133,31 +133,6 @@ func (s *Store) audit(ctx context.Context, tx pgx.Tx, c change) error {
 		Tenant: c.tenant, ActorKind: kind, Actor: actor, Action: "sidecar." + c.action,
 		TargetKind: "sidecar", Target: c.target, RequestID: s.o.RequestID(ctx), Details: c.detail,
 	})
-}
-
-const isClient = `SELECT EXISTS (SELECT FROM clients WHERE id = $1)`
-
-// actorOf says in the audit log's words who by is. A token doesn't say whether
-// its subject is a user or a client.
-func actorOf(ctx context.Context, tx pgx.Tx, by request.Principal) (kind, actor string, err error) {
-	switch {
-	case by == request.Principal{}:
-		return "system", "control", nil
-	case by.Kind == request.KindWorkload:
-		return "workload", by.Subject, nil
-	case by.Kind != request.KindToken:
-		return "anonymous", "anonymous", nil
-	case !isUUID(by.Subject):
-		return "user", by.Subject, nil
-	}
-	client := false
-	if err := tx.QueryRow(ctx, isClient, by.Subject).Scan(&client); err != nil {
-		return "", "", err
-	}
-	if client {
-		return "client", by.Subject, nil
-	}
-	return "user", by.Subject, nil
 }
 
 // isUUID reports whether an id can be one of a row; nothing else is asked for.
