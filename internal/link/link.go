@@ -14,6 +14,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
@@ -35,8 +37,11 @@ const (
 	pingTimeout  = 10 * time.Second // then it is dead
 	greetTimeout = 10 * time.Second // from the stream's start to Welcome
 	sendTimeout  = 30 * time.Second // of one message
+	dialTimeout  = 5 * time.Second  // of the connection, TLS included
 	firstPause   = 250 * time.Millisecond
-	longestPause = 10 * time.Second // between two tries, plus up to a half
+	// longestPause is between two tries, plus up to a half: when control can be
+	// reached again, what was revoked meanwhile must be known within 5 s.
+	longestPause = 3 * time.Second
 )
 
 // Handler takes what control says. Its methods are called one after the other,
@@ -73,15 +78,18 @@ type Line struct {
 }
 
 // New prepares a line. Nothing is dialled.
-func New(o Options) (*Line, error) {
+func New(o Options) (*Line, error) { return newLine(o) }
+
+// newLine is New with more options, for another way to dial.
+func newLine(o Options, more ...grpc.DialOption) (*Line, error) {
 	l := &Line{opts: o, out: newOutbox(o.Dropped), news: make(chan struct{}, 1)}
-	conn, err := grpc.NewClient("passthrough:///"+o.Address,
+	conn, err := grpc.NewClient("passthrough:///"+o.Address, append(more,
 		grpc.WithTransportCredentials(credentials.NewTLS(o.TLS)),
 		grpc.WithPerRPCCredentials(bearer(o.Secret)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithConnectParams(connectParams()),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("control %s: %w", o.Address, err)
 	}
@@ -118,12 +126,30 @@ func (l *Line) Run(ctx context.Context) {
 			l.opts.Log.Warn("no line to control; what it said last stays in force", "control", l.opts.Address, "error", text)
 			before = text
 		}
+		l.rest(ctx, pause)
+		pause = min(2*pause, longestPause)
+	}
+}
+
+// rest waits until the next try. Where the connection is down, that is when it
+// is back: gRPC dials with pauses of its own, and ours on top of them would be
+// too long. It ends after a while nevertheless, so that another reason is told.
+func (l *Line) rest(ctx context.Context, pause time.Duration) {
+	if !down(l.conn.GetState()) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause + rand.N(pause/2)):
 		}
-		pause = min(2*pause, longestPause)
+		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+	defer cancel()
+	for s := l.conn.GetState(); down(s) && l.conn.WaitForStateChange(ctx, s); s = l.conn.GetState() {
+	}
+}
+
+func down(s connectivity.State) bool {
+	return s == connectivity.TransientFailure || s == connectivity.Connecting
 }
 
 // describe says what to do where control's answer tells it.
@@ -152,8 +178,11 @@ func (l *Line) session(ctx context.Context) (welcomed bool, err error) {
 	heard := make(chan error, 1)
 	go func() { heard <- s.listen() }()
 	err = s.speak(ctx, late.Stop)
-	cancel(err)
-	if e := <-heard; err == nil || errors.Is(err, context.Canceled) {
+	if !errors.Is(err, io.EOF) {
+		cancel(err)
+	}
+	// EOF says that the stream has ended; why, the listener learns.
+	if e := <-heard; errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
 		err = e
 	}
 	return s.welcomed(), cause(ctx, err)
@@ -170,11 +199,12 @@ func cause(ctx context.Context, err error) error {
 // bearer is the credential of each call.
 type bearer func() (string, error)
 
-// GetRequestMetadata returns the credential as metadata.
+// GetRequestMetadata returns the credential as metadata. One that can't be read
+// is told apart from one that control does not know.
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
 	secret, err := b()
 	if err != nil {
-		return nil, err
+		return nil, status.Error(codes.Unavailable, err.Error())
 	}
 	return map[string]string{"authorization": "Bearer " + secret}, nil
 }

@@ -15,7 +15,7 @@ import (
 func connectParams() grpc.ConnectParams {
 	return grpc.ConnectParams{
 		Backoff:           backoff.Config{BaseDelay: firstPause, Multiplier: 2, Jitter: 0.5, MaxDelay: longestPause},
-		MinConnectTimeout: greetTimeout,
+		MinConnectTimeout: dialTimeout,
 	}
 }
 

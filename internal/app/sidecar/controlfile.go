@@ -29,8 +29,8 @@ type savedControl struct {
 // waits for control.
 func (m *control) save() {
 	m.mu.Lock()
-	m.saved = m.app.opts.Now()
-	s := savedControl{Confirmed: m.app.live.Confirmed().Round(0)}
+	m.saved = m.app.live.Confirmed()
+	s := savedControl{Confirmed: m.saved.Round(0)}
 	var err1, err2 error
 	s.Welcome, err1 = proto.Marshal(m.welcome)
 	s.Live, err2 = proto.Marshal(m.live)

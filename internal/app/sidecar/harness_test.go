@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -107,6 +108,7 @@ type envoy struct {
 	conn   *grpc.ClientConn
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	got    chan *discoveryv3.DeltaDiscoveryResponse
+	count  *atomic.Int64 // of responses that came
 }
 
 func (p *place) connect() *envoy {
@@ -115,7 +117,7 @@ func (p *place) connect() *envoy {
 	check(p.t, err)
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(p.t.Context())
 	check(p.t, err)
-	e := &envoy{p.t, conn, stream, make(chan *discoveryv3.DeltaDiscoveryResponse, 100)}
+	e := &envoy{p.t, conn, stream, make(chan *discoveryv3.DeltaDiscoveryResponse, 100), &atomic.Int64{}}
 	p.t.Cleanup(func() { _ = conn.Close() })
 	go func() {
 		for {
@@ -124,6 +126,7 @@ func (p *place) connect() *envoy {
 				close(e.got)
 				return
 			}
+			e.count.Add(1)
 			e.got <- r
 		}
 	}()
