@@ -101,7 +101,7 @@ func TestRevokedIsRefusedAtOnce(t *testing.T) {
 		outside, other string // rules for the outside issuer's token, and the workload
 	}{
 		"subject": {state: subject, rule: live.RuleTokenRevoked, code: "auth.invalid_token", status: 401},
-		"token":   {state: &live.State{Tokens: map[string]struct{}{"0198-token": {}}}, rule: live.RuleTokenRevoked, code: "auth.invalid_token", status: 401},
+		"token":   {state: &live.State{Tokens: map[live.Token]struct{}{{Tenant: "org1", ID: "0198-token"}: {}}}, rule: live.RuleTokenRevoked, code: "auth.invalid_token", status: 401},
 		"tenant": {
 			state: &live.State{Suspended: map[string]struct{}{"org1": {}}}, rule: live.RuleTenantSuspended, code: "auth.forbidden", status: 403,
 			outside: live.RuleTenantSuspended, other: live.RuleTenantSuspended,
@@ -151,7 +151,7 @@ func TestRevokedLooksLikeInvalid(t *testing.T) {
 	ask := func(token string) *authv3.CheckResponse {
 		return h.check(h.ask("tasks", "GET", "/tasks/1", "authorization", "Bearer "+token))
 	}
-	h.data.SetState(&live.State{Tokens: map[string]struct{}{"0198-token": {}}})
+	h.data.SetState(&live.State{Tokens: map[live.Token]struct{}{{Tenant: "org1", ID: "0198-token"}: {}}})
 	revoked, spoilt := ask(token).GetDeniedResponse(), ask(token+"x").GetDeniedResponse()
 	for _, name := range []string{"www-authenticate", "content-type"} {
 		a, _ := headerOf(revoked.GetHeaders(), name)
@@ -237,7 +237,7 @@ func TestObserveRecordsWhatLiveDataRefuses(t *testing.T) {
 		age   time.Duration
 		rule  string
 	}{
-		"token":  {state: &live.State{Tokens: map[string]struct{}{"0198-token": {}}}, rule: live.RuleTokenRevoked},
+		"token":  {state: &live.State{Tokens: map[live.Token]struct{}{{Tenant: "org1", ID: "0198-token"}: {}}}, rule: live.RuleTokenRevoked},
 		"tenant": {state: &live.State{Suspended: map[string]struct{}{"org1": {}}}, rule: live.RuleTenantSuspended},
 		"agent":  {state: &live.State{Blocked: map[live.Agent]struct{}{{Tenant: "org1", Name: "a1"}: {}}}, rule: live.RuleAgentBlocked},
 		"lost":   {state: &live.State{}, age: live.LostAfter + time.Second, rule: live.RuleStale},

@@ -60,7 +60,7 @@ func newLiveSet(version int64, keySet []byte, data mesh.Live) *liveSet {
 	}
 	for _, t := range data.Tokens {
 		p := l.part(t.Tenant)
-		p.Tokens = append(p.Tokens, t.TokenID)
+		p.Tokens = append(p.Tokens, &pb.RevokedToken{Tenant: t.Tenant, Id: t.TokenID})
 	}
 	for _, tenant := range data.Suspended {
 		p := l.part(tenant)

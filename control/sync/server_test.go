@@ -46,7 +46,7 @@ func TestFirstContact(t *testing.T) {
 			SidecarId: "id-ada", Name: "ada", Tenant: "org1", Project: "proj1", Agent: "agent1", Role: "developer", PolicySet: "p",
 		}}},
 		{Message: &pb.Down_Live{Live: &pb.Live{
-			Epoch: 5, KeySet: []byte(`{"keys":[]}`), Subjects: []*pb.RevokedSubject{{Subject: "s1", IssuedBefore: 9}}, Tokens: []string{"t1"},
+			Epoch: 5, KeySet: []byte(`{"keys":[]}`), Subjects: []*pb.RevokedSubject{{Subject: "s1", IssuedBefore: 9}}, Tokens: []*pb.RevokedToken{{Tenant: "org1", Id: "t1"}},
 		}}},
 		{Message: &pb.Down_Revision{Revision: &pb.Revision{
 			PolicySet: "p", Generation: 1, Revision: a.Revision, Kind: "activate", Bundle: signed.Bundle, Signature: signed.Signature, KeyId: "k1",

@@ -31,11 +31,15 @@ type Binding struct {
 // refuses nobody.
 type State struct {
 	Epoch     int64
-	Subjects  map[string]int64    // by subject: tokens issued up to this second are refused
-	Tokens    map[string]struct{} // by token id
+	Subjects  map[string]int64 // by subject: tokens issued up to this second are refused
+	Tokens    map[Token]struct{}
 	Suspended map[string]struct{} // tenants
 	Blocked   map[Agent]struct{}  // by id and by name
 }
+
+// Token names a token by its id, within a tenant or, with request.AnyTenant,
+// whosever it is: who administers one tenant can't revoke another's.
+type Token struct{ Tenant, ID string }
 
 // Agent names an agent, by its id or its name.
 type Agent struct{ Tenant, Name string }
@@ -74,8 +78,12 @@ func (s *State) revoked(p *request.Principal) bool {
 	if before, ok := s.Subjects[p.Subject]; ok && (p.Issued.IsZero() || p.Issued.Unix() <= before) {
 		return true
 	}
-	_, ok := s.Tokens[p.TokenID]
-	return ok && p.TokenID != ""
+	if p.TokenID == "" || len(s.Tokens) == 0 {
+		return false
+	}
+	_, own := s.Tokens[Token{p.Tenant, p.TokenID}]
+	_, any := s.Tokens[Token{request.AnyTenant, p.TokenID}]
+	return own || any
 }
 
 // Data is the live data of one sidecar. Make it with New.

@@ -12,7 +12,7 @@ func state() *live.State {
 	return &live.State{
 		Epoch:     3,
 		Subjects:  map[string]int64{"alice": 1000},
-		Tokens:    map[string]struct{}{"t-1": {}},
+		Tokens:    map[live.Token]struct{}{{Tenant: "org1", ID: "t-1"}: {}, {Tenant: "*", ID: "t-2"}: {}},
 		Suspended: map[string]struct{}{"org9": {}},
 		Blocked:   map[live.Agent]struct{}{{Tenant: "org1", Name: "id-1"}: {}, {Tenant: "org1", Name: "tester"}: {}},
 	}
@@ -22,7 +22,7 @@ func TestRefuse(t *testing.T) {
 	t.Parallel()
 	at := func(second int64) time.Time { return time.Unix(second, 999_999_999) }
 	token := func(edit func(*request.Principal)) request.Principal {
-		p := request.Principal{Kind: request.KindToken, Subject: "bob", Tenant: "org1", Agent: "id-2", TokenID: "t-2", Issued: at(900)}
+		p := request.Principal{Kind: request.KindToken, Subject: "bob", Tenant: "org1", Agent: "id-2", TokenID: "t-0", Issued: at(900)}
 		edit(&p)
 		return p
 	}
@@ -44,6 +44,8 @@ func TestRefuse(t *testing.T) {
 		"another subject without a date":  {p: token(func(p *request.Principal) { p.Issued = time.Time{} })},
 		"token id":                        {p: first, want: live.RuleTokenRevoked},
 		"token id of another issuer":      {p: first, foreign: true},
+		"token id of another tenant":      {p: token(func(p *request.Principal) { p.TokenID, p.Tenant = "t-1", "org2" })},
+		"token id, whosever it is":        {p: token(func(p *request.Principal) { p.TokenID, p.Tenant = "t-2", "org2" }), want: live.RuleTokenRevoked},
 		"no token id":                     {p: token(func(p *request.Principal) { p.TokenID = "" })},
 		"tenant":                          {p: token(func(p *request.Principal) { p.Tenant = "org9" }), want: live.RuleTenantSuspended},
 		"tenant, token of another issuer": {p: token(func(p *request.Principal) { p.Tenant = "org9" }), foreign: true, want: live.RuleTenantSuspended},
@@ -64,7 +66,7 @@ func TestRefuse(t *testing.T) {
 // Empty names in what control sends refuse nobody who has none.
 func TestRefuseNobodyWithoutAName(t *testing.T) {
 	t.Parallel()
-	s := &live.State{Tokens: map[string]struct{}{"": {}}, Blocked: map[live.Agent]struct{}{{}: {}, {Tenant: "org1"}: {}}}
+	s := &live.State{Tokens: map[live.Token]struct{}{{}: {}, {Tenant: "*"}: {}}, Blocked: map[live.Agent]struct{}{{}: {}, {Tenant: "org1"}: {}}}
 	for _, p := range []request.Principal{request.Anonymous(), {Kind: request.KindToken, Tenant: "org1", Subject: "bob"}} {
 		if refusal, refused := s.Refuse(&p, true); refused {
 			t.Errorf("%+v: %+v", p, refusal)
@@ -135,7 +137,7 @@ func TestDataIsReplaced(t *testing.T) {
 // BenchmarkRefuse is what each check pays: no allocation, whatever is revoked.
 func BenchmarkRefuse(b *testing.B) {
 	s := state()
-	p := request.Principal{Kind: request.KindToken, Subject: "bob", Tenant: "org1", Agent: "id-2", TokenID: "t-2", Issued: time.Unix(900, 0)}
+	p := request.Principal{Kind: request.KindToken, Subject: "bob", Tenant: "org1", Agent: "id-2", TokenID: "t-0", Issued: time.Unix(900, 0)}
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, refused := s.Refuse(&p, true); refused {
@@ -146,7 +148,7 @@ func BenchmarkRefuse(b *testing.B) {
 
 func TestRefuseDoesNotAllocate(t *testing.T) {
 	s := state()
-	p := request.Principal{Kind: request.KindToken, Subject: "alice", Tenant: "org1", Agent: "id-2", TokenID: "t-2", Issued: time.Unix(900, 0)}
+	p := request.Principal{Kind: request.KindToken, Subject: "alice", Tenant: "org1", Agent: "id-2", TokenID: "t-0", Issued: time.Unix(900, 0)}
 	if n := testing.AllocsPerRun(100, func() { s.Refuse(&p, true) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -766,12 +766,11 @@ type Live struct {
 	// Rises with each change.
 	Epoch int64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The document of control's signing keys (RFC 7517).
-	KeySet   []byte            `protobuf:"bytes,2,opt,name=key_set,json=keySet,proto3" json:"key_set,omitempty"`
-	Subjects []*RevokedSubject `protobuf:"bytes,3,rep,name=subjects,proto3" json:"subjects,omitempty"`
-	// Token ids (jti).
-	Tokens           []string        `protobuf:"bytes,4,rep,name=tokens,proto3" json:"tokens,omitempty"`
-	SuspendedTenants []string        `protobuf:"bytes,5,rep,name=suspended_tenants,json=suspendedTenants,proto3" json:"suspended_tenants,omitempty"`
-	Agents           []*BlockedAgent `protobuf:"bytes,6,rep,name=agents,proto3" json:"agents,omitempty"`
+	KeySet           []byte            `protobuf:"bytes,2,opt,name=key_set,json=keySet,proto3" json:"key_set,omitempty"`
+	Subjects         []*RevokedSubject `protobuf:"bytes,3,rep,name=subjects,proto3" json:"subjects,omitempty"`
+	Tokens           []*RevokedToken   `protobuf:"bytes,4,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	SuspendedTenants []string          `protobuf:"bytes,5,rep,name=suspended_tenants,json=suspendedTenants,proto3" json:"suspended_tenants,omitempty"`
+	Agents           []*BlockedAgent   `protobuf:"bytes,6,rep,name=agents,proto3" json:"agents,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -827,7 +826,7 @@ func (x *Live) GetSubjects() []*RevokedSubject {
 	return nil
 }
 
-func (x *Live) GetTokens() []string {
+func (x *Live) GetTokens() []*RevokedToken {
 	if x != nil {
 		return x.Tokens
 	}
@@ -901,6 +900,60 @@ func (x *RevokedSubject) GetIssuedBefore() int64 {
 	return 0
 }
 
+type RevokedToken struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose token it is; "*" for whosever it is.
+	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Its id (jti).
+	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokedToken) Reset() {
+	*x = RevokedToken{}
+	mi := &file_sidecar_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokedToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokedToken) ProtoMessage() {}
+
+func (x *RevokedToken) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokedToken.ProtoReflect.Descriptor instead.
+func (*RevokedToken) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RevokedToken) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *RevokedToken) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 type BlockedAgent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
@@ -912,7 +965,7 @@ type BlockedAgent struct {
 
 func (x *BlockedAgent) Reset() {
 	*x = BlockedAgent{}
-	mi := &file_sidecar_proto_msgTypes[11]
+	mi := &file_sidecar_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +977,7 @@ func (x *BlockedAgent) String() string {
 func (*BlockedAgent) ProtoMessage() {}
 
 func (x *BlockedAgent) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[11]
+	mi := &file_sidecar_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +990,7 @@ func (x *BlockedAgent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockedAgent.ProtoReflect.Descriptor instead.
 func (*BlockedAgent) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{11}
+	return file_sidecar_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BlockedAgent) GetTenant() string {
@@ -976,7 +1029,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_sidecar_proto_msgTypes[12]
+	mi := &file_sidecar_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1041,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[12]
+	mi := &file_sidecar_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1054,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Beat) GetEpoch() int64 {
@@ -1037,7 +1090,7 @@ type TakeRateRequest struct {
 
 func (x *TakeRateRequest) Reset() {
 	*x = TakeRateRequest{}
-	mi := &file_sidecar_proto_msgTypes[13]
+	mi := &file_sidecar_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1102,7 @@ func (x *TakeRateRequest) String() string {
 func (*TakeRateRequest) ProtoMessage() {}
 
 func (x *TakeRateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[13]
+	mi := &file_sidecar_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1115,7 @@ func (x *TakeRateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRateRequest.ProtoReflect.Descriptor instead.
 func (*TakeRateRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TakeRateRequest) GetTenant() string {
@@ -1094,7 +1147,7 @@ type RateAsk struct {
 
 func (x *RateAsk) Reset() {
 	*x = RateAsk{}
-	mi := &file_sidecar_proto_msgTypes[14]
+	mi := &file_sidecar_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1159,7 @@ func (x *RateAsk) String() string {
 func (*RateAsk) ProtoMessage() {}
 
 func (x *RateAsk) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[14]
+	mi := &file_sidecar_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1172,7 @@ func (x *RateAsk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateAsk.ProtoReflect.Descriptor instead.
 func (*RateAsk) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RateAsk) GetRule() string {
@@ -1180,7 +1233,7 @@ type TakeRateResponse struct {
 
 func (x *TakeRateResponse) Reset() {
 	*x = TakeRateResponse{}
-	mi := &file_sidecar_proto_msgTypes[15]
+	mi := &file_sidecar_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1245,7 @@ func (x *TakeRateResponse) String() string {
 func (*TakeRateResponse) ProtoMessage() {}
 
 func (x *TakeRateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[15]
+	mi := &file_sidecar_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1258,7 @@ func (x *TakeRateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRateResponse.ProtoReflect.Descriptor instead.
 func (*TakeRateResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{15}
+	return file_sidecar_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TakeRateResponse) GetAllowed() bool {
@@ -1305,17 +1358,20 @@ const file_sidecar_proto_rawDesc = "" +
 	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06bundle\x18\x05 \x01(\fR\x06bundle\x12\x1c\n" +
 	"\tsignature\x18\x06 \x01(\fR\tsignature\x12\x15\n" +
-	"\x06key_id\x18\a \x01(\tR\x05keyId\"\xe8\x01\n" +
+	"\x06key_id\x18\a \x01(\tR\x05keyId\"\x84\x02\n" +
 	"\x04Live\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\x12\x17\n" +
 	"\akey_set\x18\x02 \x01(\fR\x06keySet\x128\n" +
-	"\bsubjects\x18\x03 \x03(\v2\x1c.gatehouse.v1.RevokedSubjectR\bsubjects\x12\x16\n" +
-	"\x06tokens\x18\x04 \x03(\tR\x06tokens\x12+\n" +
+	"\bsubjects\x18\x03 \x03(\v2\x1c.gatehouse.v1.RevokedSubjectR\bsubjects\x122\n" +
+	"\x06tokens\x18\x04 \x03(\v2\x1a.gatehouse.v1.RevokedTokenR\x06tokens\x12+\n" +
 	"\x11suspended_tenants\x18\x05 \x03(\tR\x10suspendedTenants\x122\n" +
 	"\x06agents\x18\x06 \x03(\v2\x1a.gatehouse.v1.BlockedAgentR\x06agents\"O\n" +
 	"\x0eRevokedSubject\x12\x18\n" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12#\n" +
-	"\rissued_before\x18\x02 \x01(\x03R\fissuedBefore\"J\n" +
+	"\rissued_before\x18\x02 \x01(\x03R\fissuedBefore\"6\n" +
+	"\fRevokedToken\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"J\n" +
 	"\fBlockedAgent\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -1356,7 +1412,7 @@ func file_sidecar_proto_rawDescGZIP() []byte {
 	return file_sidecar_proto_rawDescData
 }
 
-var file_sidecar_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_sidecar_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_sidecar_proto_goTypes = []any{
 	(*Up)(nil),               // 0: gatehouse.v1.Up
 	(*Down)(nil),             // 1: gatehouse.v1.Down
@@ -1369,11 +1425,12 @@ var file_sidecar_proto_goTypes = []any{
 	(*Revision)(nil),         // 8: gatehouse.v1.Revision
 	(*Live)(nil),             // 9: gatehouse.v1.Live
 	(*RevokedSubject)(nil),   // 10: gatehouse.v1.RevokedSubject
-	(*BlockedAgent)(nil),     // 11: gatehouse.v1.BlockedAgent
-	(*Beat)(nil),             // 12: gatehouse.v1.Beat
-	(*TakeRateRequest)(nil),  // 13: gatehouse.v1.TakeRateRequest
-	(*RateAsk)(nil),          // 14: gatehouse.v1.RateAsk
-	(*TakeRateResponse)(nil), // 15: gatehouse.v1.TakeRateResponse
+	(*RevokedToken)(nil),     // 11: gatehouse.v1.RevokedToken
+	(*BlockedAgent)(nil),     // 12: gatehouse.v1.BlockedAgent
+	(*Beat)(nil),             // 13: gatehouse.v1.Beat
+	(*TakeRateRequest)(nil),  // 14: gatehouse.v1.TakeRateRequest
+	(*RateAsk)(nil),          // 15: gatehouse.v1.RateAsk
+	(*TakeRateResponse)(nil), // 16: gatehouse.v1.TakeRateResponse
 }
 var file_sidecar_proto_depIdxs = []int32{
 	2,  // 0: gatehouse.v1.Up.hello:type_name -> gatehouse.v1.Hello
@@ -1382,22 +1439,23 @@ var file_sidecar_proto_depIdxs = []int32{
 	7,  // 3: gatehouse.v1.Down.welcome:type_name -> gatehouse.v1.Welcome
 	8,  // 4: gatehouse.v1.Down.revision:type_name -> gatehouse.v1.Revision
 	9,  // 5: gatehouse.v1.Down.live:type_name -> gatehouse.v1.Live
-	12, // 6: gatehouse.v1.Down.beat:type_name -> gatehouse.v1.Beat
+	13, // 6: gatehouse.v1.Down.beat:type_name -> gatehouse.v1.Beat
 	6,  // 7: gatehouse.v1.Down.stored:type_name -> gatehouse.v1.Stored
 	3,  // 8: gatehouse.v1.Hello.status:type_name -> gatehouse.v1.Status
 	4,  // 9: gatehouse.v1.Status.refused:type_name -> gatehouse.v1.Refused
 	10, // 10: gatehouse.v1.Live.subjects:type_name -> gatehouse.v1.RevokedSubject
-	11, // 11: gatehouse.v1.Live.agents:type_name -> gatehouse.v1.BlockedAgent
-	14, // 12: gatehouse.v1.TakeRateRequest.asks:type_name -> gatehouse.v1.RateAsk
-	0,  // 13: gatehouse.v1.Sidecars.Sync:input_type -> gatehouse.v1.Up
-	13, // 14: gatehouse.v1.Sidecars.TakeRate:input_type -> gatehouse.v1.TakeRateRequest
-	1,  // 15: gatehouse.v1.Sidecars.Sync:output_type -> gatehouse.v1.Down
-	15, // 16: gatehouse.v1.Sidecars.TakeRate:output_type -> gatehouse.v1.TakeRateResponse
-	15, // [15:17] is the sub-list for method output_type
-	13, // [13:15] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	11, // 11: gatehouse.v1.Live.tokens:type_name -> gatehouse.v1.RevokedToken
+	12, // 12: gatehouse.v1.Live.agents:type_name -> gatehouse.v1.BlockedAgent
+	15, // 13: gatehouse.v1.TakeRateRequest.asks:type_name -> gatehouse.v1.RateAsk
+	0,  // 14: gatehouse.v1.Sidecars.Sync:input_type -> gatehouse.v1.Up
+	14, // 15: gatehouse.v1.Sidecars.TakeRate:input_type -> gatehouse.v1.TakeRateRequest
+	1,  // 16: gatehouse.v1.Sidecars.Sync:output_type -> gatehouse.v1.Down
+	16, // 17: gatehouse.v1.Sidecars.TakeRate:output_type -> gatehouse.v1.TakeRateResponse
+	16, // [16:18] is the sub-list for method output_type
+	14, // [14:16] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_proto_init() }
@@ -1423,7 +1481,7 @@ func file_sidecar_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_proto_rawDesc), len(file_sidecar_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

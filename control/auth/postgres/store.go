@@ -65,9 +65,10 @@ const (
 	selectUserByID = `SELECT ` + userColumns + `, u.password_hash` + users + `WHERE u.id = $1 FOR NO KEY UPDATE OF u`
 	selectClient   = `SELECT ` + clientColumns + `, c.secret_hash` + clients + `WHERE c.id = $1`
 
-	tokenRevoked   = `EXISTS (SELECT FROM revocations r WHERE r.kind = 'token' AND r.token_id = $3 AND r.expires_at > $2)`
-	selectStanding = `SELECT ` + userColumns + `, ` + tokenRevoked + users + `WHERE u.id = $1
-		UNION ALL SELECT ` + clientColumns + `, ` + tokenRevoked + clients + `WHERE c.id = $1`
+	// Who administers one tenant can't revoke another's token.
+	tokenRevoked   = `EXISTS (SELECT FROM revocations r WHERE r.kind = 'token' AND r.token_id = $3 AND r.expires_at > $2 AND r.tenant_id IN ('*', `
+	selectStanding = `SELECT ` + userColumns + `, ` + tokenRevoked + `u.tenant_id))` + users + `WHERE u.id = $1
+		UNION ALL SELECT ` + clientColumns + `, ` + tokenRevoked + `c.tenant_id))` + clients + `WHERE c.id = $1`
 )
 
 // scanSubject reads the subject columns and what follows them. No row leaves all

@@ -296,7 +296,7 @@ func TestStandingOfSubjects(t *testing.T) {
 	revoked := f.now.Add(-time.Minute)
 	f.exec(t, `INSERT INTO revocations (tenant_id, kind, subject, issued_before, epoch, created_by, expires_at) VALUES
 		('org1', 'subject', $1, $2, 1, 'x', $3), ('org1', 'subject', $1, $2::timestamptz - interval '1 hour', 1, 'x', $3)`, ada, revoked, f.now.Add(time.Hour))
-	f.exec(t, `INSERT INTO revocations (tenant_id, kind, token_id, epoch, created_by, expires_at) VALUES ('org1', 'token', 'jti-1', 1, 'x', $1)`, f.now.Add(time.Hour))
+	f.exec(t, `INSERT INTO revocations (tenant_id, kind, token_id, epoch, created_by, expires_at) VALUES ('org1', 'token', 'jti-1', 1, 'x', $1), ('org2', 'token', 'jti-2', 1, 'x', $1)`, f.now.Add(time.Hour))
 	for _, tt := range []struct {
 		name, subject, token string
 		want                 auth.Standing

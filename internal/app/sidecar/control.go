@@ -172,14 +172,14 @@ func (m *control) Live(l *sidecarpb.Live) {
 
 func stateOf(l *sidecarpb.Live) *live.State {
 	s := &live.State{
-		Epoch: l.GetEpoch(), Subjects: make(map[string]int64, len(l.GetSubjects())), Tokens: make(map[string]struct{}, len(l.GetTokens())),
+		Epoch: l.GetEpoch(), Subjects: make(map[string]int64, len(l.GetSubjects())), Tokens: make(map[live.Token]struct{}, len(l.GetTokens())),
 		Suspended: make(map[string]struct{}, len(l.GetSuspendedTenants())), Blocked: make(map[live.Agent]struct{}, 2*len(l.GetAgents())),
 	}
 	for _, r := range l.GetSubjects() {
 		s.Subjects[r.GetSubject()] = max(s.Subjects[r.GetSubject()], r.GetIssuedBefore())
 	}
-	for _, id := range l.GetTokens() {
-		s.Tokens[id] = struct{}{}
+	for _, t := range l.GetTokens() {
+		s.Tokens[live.Token{Tenant: t.GetTenant(), ID: t.GetId()}] = struct{}{}
 	}
 	for _, t := range l.GetSuspendedTenants() {
 		s.Suspended[t] = struct{}{}

@@ -42,7 +42,7 @@ func TestLiveDataIsInForceAtOnce(t *testing.T) {
 			token: answer{401, "auth.invalid_token"}, work: answer{200, ""},
 		},
 		"token": {
-			edit:  func(l *sidecarpb.Live) { l.Tokens = []string{"0198-token"} },
+			edit:  func(l *sidecarpb.Live) { l.Tokens = []*sidecarpb.RevokedToken{{Tenant: "org1", Id: "0198-token"}} },
 			token: answer{401, "auth.invalid_token"}, work: answer{200, ""},
 		},
 		"tenant": {
