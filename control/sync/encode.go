@@ -3,6 +3,8 @@ package sync
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -88,7 +90,8 @@ func (l *liveSet) message(a audience) (*liveMessage, error) {
 		return m, nil
 	}
 	out := &pb.Live{Epoch: l.data.Epoch, KeySet: l.keySet}
-	for tenant, p := range l.parts {
+	for _, tenant := range slices.Sorted(maps.Keys(l.parts)) {
+		p := l.parts[tenant]
 		if a.shared || tenant == a.tenant || tenant == everyTenant {
 			out.Subjects = append(out.Subjects, p.Subjects...)
 			out.Tokens = append(out.Tokens, p.Tokens...)

@@ -29,7 +29,7 @@ func TestLiveIsOfTheTenant(t *testing.T) {
 	all := &pb.Live{
 		Epoch: 9, KeySet: []byte("keys"),
 		Subjects:         []*pb.RevokedSubject{{Subject: "s1", IssuedBefore: 1}, {Subject: "s2", IssuedBefore: 2}, {Subject: "s3", IssuedBefore: 3}},
-		Tokens:           []*pb.RevokedToken{{Tenant: "org1", Id: "t1"}, {Tenant: "org2", Id: "t2"}, {Tenant: "*", Id: "t3"}},
+		Tokens:           []*pb.RevokedToken{{Tenant: "*", Id: "t3"}, {Tenant: "org1", Id: "t1"}, {Tenant: "org2", Id: "t2"}},
 		SuspendedTenants: []string{"org1", "org2"},
 		Agents:           []*pb.BlockedAgent{{Tenant: "org1", Id: "a1", Name: "n1"}, {Tenant: "org2", Id: "a2", Name: "n2"}},
 	}
@@ -42,7 +42,7 @@ func TestLiveIsOfTheTenant(t *testing.T) {
 		{"bound", mesh.Sidecar{Tenant: "org1"}, &pb.Live{
 			Epoch: 9, KeySet: []byte("keys"),
 			Subjects:         []*pb.RevokedSubject{{Subject: "s1", IssuedBefore: 1}, {Subject: "s3", IssuedBefore: 3}},
-			Tokens:           []*pb.RevokedToken{{Tenant: "org1", Id: "t1"}, {Tenant: "*", Id: "t3"}},
+			Tokens:           []*pb.RevokedToken{{Tenant: "*", Id: "t3"}, {Tenant: "org1", Id: "t1"}},
 			SuspendedTenants: []string{"org1"},
 			Agents:           []*pb.BlockedAgent{{Tenant: "org1", Id: "a1", Name: "n1"}},
 		}},

@@ -47,6 +47,11 @@ func TestPostgresKilledAndBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-server.Done()
+	for f.pool.Ping(t.Context()) == nil { // what serves a connection outlives the server by a moment
+		if t.Context().Err() != nil {
+			t.Fatal("the server lives on")
+		}
+	}
 	_, err = f.Verify(t.Context(), s.AccessToken)
 	wantAnswer(t, "verify, just known", err, "")
 	f.now = f.now.Add(auth.StandingAge)

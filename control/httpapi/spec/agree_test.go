@@ -92,7 +92,7 @@ func nearObject(t *rapid.T, s *openapi3.Schema) any {
 		}
 	}
 	if other := s.AdditionalProperties.Schema; other != nil {
-		for _, name := range rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b.rego", "gatehouse.yaml"}), 0, 3).Draw(t, "names") {
+		for _, name := range rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b.rego", "gatehouse.yaml", "a\x00", strings.Repeat("a", 600)}), 0, 3).Draw(t, "names") {
 			out[name] = near(t, other.Value)
 		}
 	}
@@ -124,6 +124,6 @@ func nearText(t *rapid.T, s *openapi3.Schema) string {
 		return rapid.StringN(0, 140, -1).Draw(t, "text")
 	}
 	n := rapid.SampledFrom([]int{max(least-1, 0), least, min(least+3, most), most, most + 1}).Draw(t, "length")
-	alphabet := rapid.SampledFrom([]string{"a", "a", "a0", "a-_", "é", "a\x7f", "A.", "a b"}).Draw(t, "alphabet")
+	alphabet := rapid.SampledFrom([]string{"a", "a", "a0", "a-_", "é", "a\x7f", "A.", "a b", "a\x00"}).Draw(t, "alphabet")
 	return rapid.StringOfN(rapid.RuneFrom([]rune(alphabet)), n, n, -1).Draw(t, "near")
 }

@@ -126,8 +126,10 @@ func (c *checker) object(s *Schema, at jsontext.Pointer) {
 func (c *checker) member(s *Schema, at jsontext.Pointer, name string, seen map[string]bool) {
 	here := at.AppendToken(short(name))
 	p := s.properties[name]
-	if p == nil {
+	var code, message string
+	if p == nil && s.others != nil {
 		p = s.others
+		code, message = s.otherNames.textFault(name)
 	}
 	switch {
 	case p == nil:
@@ -135,6 +137,10 @@ func (c *checker) member(s *Schema, at jsontext.Pointer, name string, seen map[s
 		c.skip()
 	case seen[name]:
 		c.fault(here, "duplicate", "the member stands twice")
+		c.skip()
+	case code != "":
+		seen[name] = true
+		c.fault(here, code, "the name: "+message)
 		c.skip()
 	default:
 		seen[name] = true

@@ -12,7 +12,7 @@ import (
 // one makes a document of one operation and one schema, Body.
 func one(operation, schema string) []byte {
 	return []byte(`{"security":[{"bearer":[]}],"paths":{"/a/{id}":{"post":` + operation +
-		`}},"components":{"schemas":{"Body":` + schema + `},"parameters":{"ID":{"name":"id","in":"path","required":true,"schema":{"type":"string","maxLength":3}}}}}`)
+		`}},"components":{"schemas":{"Body":` + schema + `},"parameters":{"ID":{"name":"id","in":"path","required":true,"schema":{"type":"string","maxLength":3,"pattern":"^[a-z/]*$"}}}}}`)
 }
 
 const (
@@ -21,8 +21,8 @@ const (
 		"requestBody":{"required":true,"content":{"application/json":{"schema":{"$ref":"#/components/schemas/Body"}}}}}`
 	goodSchema = `{"type":"object","additionalProperties":false,"required":["a"],"properties":{
 		"a":{"type":"string","minLength":2,"maxLength":4,"pattern":"^[a-z]+$"},"b":{"type":"boolean"},"e":{"type":"string","enum":["x","y"]},
-		"o":{"type":"object","additionalProperties":false,"minProperties":1,"properties":{"c/d":{"type":"string","maxLength":1}}},
-		"m":{"type":"object","additionalProperties":{"type":"string","maxLength":2},"minProperties":1,"maxProperties":2}}}`
+		"o":{"type":"object","additionalProperties":false,"minProperties":1,"properties":{"c/d":{"type":"string","maxLength":1,"pattern":"^[^\\x00]*$"}}},
+		"m":{"type":"object","propertyNames":{"type":"string","maxLength":3,"pattern":"^[^\\x00]*$"},"additionalProperties":{"type":"string","maxLength":2,"pattern":"^[^\\x00]*$"},"minProperties":1,"maxProperties":2}}}`
 )
 
 func TestParse(t *testing.T) {
@@ -97,7 +97,12 @@ func TestParseRefuses(t *testing.T) {
 		{"open object", goodOperation, `{"type":"object"}`, "additionalProperties"},
 		{"any object", goodOperation, `{"type":"object","additionalProperties":true,"maxProperties":2}`, "additionalProperties"},
 		{"unbounded map", goodOperation, `{"type":"object","additionalProperties":{"type":"string","maxLength":1}}`, "maxProperties"},
-		{"map of anything", goodOperation, `{"type":"object","additionalProperties":{},"maxProperties":2}`, `type ""`},
+		{"map of anything", goodOperation, `{"type":"object","propertyNames":{"type":"string","enum":["a"]},"additionalProperties":{},"maxProperties":2}`, `type ""`},
+		{"map of any names", goodOperation, `{"type":"object","additionalProperties":{"type":"string","enum":["a"]},"maxProperties":2}`, "propertyNames"},
+		{"map of names that are none", goodOperation, `{"type":"object","propertyNames":{"type":"boolean"},"additionalProperties":{"type":"string","enum":["a"]},"maxProperties":2}`, "propertyNames are strings"},
+		{"any text", goodOperation, `{"type":"string","maxLength":1}`, "U+0000"},
+		{"text with U+0000 inside", goodOperation, `{"type":"string","maxLength":9,"pattern":"^[a-z]"}`, "U+0000"},
+		{"names with U+0000", goodOperation, `{"type":"object","propertyNames":{"type":"string","maxLength":1},"additionalProperties":{"type":"string","enum":["a"]},"maxProperties":2}`, "U+0000"},
 		{"integer in a body", goodOperation, `{"type":"object","additionalProperties":false,"properties":{"n":{"type":"integer","minimum":1,"maximum":2}}}`, "integers are for parameters"},
 		{"required, not described", goodOperation, `{"type":"object","additionalProperties":false,"required":["z"]}`, "z is required"},
 		{"bad pattern", goodOperation, `{"type":"string","maxLength":1,"pattern":"("}`, "missing closing"},

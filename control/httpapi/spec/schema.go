@@ -31,6 +31,7 @@ type Schema struct {
 
 	properties    map[string]*Schema
 	others        *Schema // of members by any other name; nil refuses them
+	otherNames    *Schema // of these names
 	required      []string
 	minProperties int
 	maxProperties int // where there are others
@@ -50,6 +51,7 @@ type keywords struct {
 	Properties           map[string]json.RawMessage `json:"properties"`
 	Required             []string                   `json:"required"`
 	AdditionalProperties json.RawMessage            `json:"additionalProperties"`
+	PropertyNames        json.RawMessage            `json:"propertyNames"`
 	MinProperties        int                        `json:"minProperties"`
 	MaxProperties        int                        `json:"maxProperties"`
 	MinLength            int                        `json:"minLength"`
@@ -123,9 +125,16 @@ func (d *document) compileOthers(k keywords, s *Schema, depth int) error {
 	if !strings.HasPrefix(string(k.AdditionalProperties), "{") || k.MaxProperties < 1 {
 		return errors.New("additionalProperties must be false, or a schema beside maxProperties")
 	}
-	var err error
+	if k.PropertyNames == nil {
+		return errors.New("additionalProperties need propertyNames")
+	}
+	var err, nameErr error
 	s.others, err = d.compileAt(k.AdditionalProperties, depth+1)
-	return err
+	s.otherNames, nameErr = d.compileAt(k.PropertyNames, depth+1)
+	if nameErr == nil && s.otherNames.kind != String {
+		nameErr = errors.New("propertyNames are strings")
+	}
+	return errors.Join(err, nameErr)
 }
 
 func (k keywords) compileString() (*Schema, error) {
@@ -139,12 +148,27 @@ func (k keywords) compileString() (*Schema, error) {
 	if k.MaxLength != nil {
 		s.maxLength = *k.MaxLength
 	}
-	if k.Pattern == "" {
-		return s, nil
+	if k.Pattern != "" {
+		var err error
+		if s.pattern, err = regexp.Compile(k.Pattern); err != nil {
+			return nil, err
+		}
 	}
-	var err error
-	s.pattern, err = regexp.Compile(k.Pattern)
-	return s, err
+	// Passwords and tokens are hashed, not stored.
+	if k.Format != "password" && s.takesNUL() {
+		return nil, errors.New("a string needs a pattern that refuses U+0000, which Postgres can't store")
+	}
+	return s, nil
+}
+
+// takesNUL tells by example whether a text with U+0000 gets through.
+func (s *Schema) takesNUL() bool {
+	for _, text := range []string{"\x00", "\x00a", "a\x00", "a\x00a"} {
+		if s.enum == nil && (s.pattern == nil || s.pattern.MatchString(text)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (k keywords) compileInteger() (*Schema, error) {
