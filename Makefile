@@ -24,7 +24,7 @@ OTHERS   = $$(go list ./... | grep -vxF "$$(go list $(PROCESS))")
 STATICCHECK := go tool -modfile=internal/tools/go.mod staticcheck -checks inherit,-ST1005
 ENVOY_CONFIG := bin/gatehouse envoy-config policies/shipped --sidecar deploy/sidecar.example.yaml
 
-.PHONY: help setup build demo dev test test-race e2e bench fuzz fmt generate verify lint arch check clean
+.PHONY: help setup build demo dev test test-race e2e smoke schemathesis bench fuzz fmt generate verify lint arch check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,12 @@ test-race: ## tests of the parts, with the race detector where there is a C comp
 
 e2e: setup ## tests that run whole processes, a real Envoy, Postgres and Redis
 	@ENVOY=$$(scripts/envoy.sh) go test -count=1 -p 1 -timeout 9m $(PROCESS)
+
+smoke: setup build ## ask a control service of its own what it must answer
+	@scripts/smoke.sh
+
+schemathesis: setup build ## hold the API against its document: what it allows, and what it does not
+	@scripts/schemathesis.sh
 
 bench: ## benchmarks; PKG=./internal/token BENCH=Verify
 	@go test -run '^$$' -bench '$(BENCH)' $(PKG)

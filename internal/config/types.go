@@ -57,8 +57,8 @@ type Issuer struct {
 // JWKS is where an issuer's keys are: exactly one of its members is set.
 type JWKS struct {
 	Control bool   // the sidecar's control service sends them
-	File string // absolute path; live data, read again on change
-	URL  string // https, or http to a loopback address
+	File    string // absolute path; live data, read again on change
+	URL     string // https, or http to a loopback address
 }
 
 // Claims names the claims that carry a principal's members.

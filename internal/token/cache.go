@@ -38,12 +38,12 @@ type shard struct {
 
 // entry is one verified token. It is immutable but for slot.
 type entry struct {
-	token      string
-	principal  request.Principal
-	dates      dates
-	source     *source
-	keyEpoch   uint64
-	slot       int // guarded by the shard's mu
+	token     string
+	principal request.Principal
+	dates     dates
+	source    *source
+	keyEpoch  uint64
+	slot      int // guarded by the shard's mu
 }
 
 // alive reports whether verifying again would still accept: the same keys, fresh

@@ -22,9 +22,9 @@ type Options struct {
 // Verifier recognises and verifies the tokens of one revision's issuers.
 // Its methods are safe for concurrent use.
 type Verifier struct {
-	issuers     map[string]*issuer // by the exact value of iss; immutable
-	cache       *cache
-	close       func() // idempotent
+	issuers map[string]*issuer // by the exact value of iss; immutable
+	cache   *cache
+	close   func() // idempotent
 }
 
 // NewVerifier checks the issuers and takes their key sources from keys. A key
