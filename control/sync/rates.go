@@ -39,8 +39,9 @@ func (s *Server) takeRate(ctx context.Context, r *pb.TakeRateRequest) (*pb.TakeR
 	return s.take(ctx, callerOf(ctx).sidecar, r)
 }
 
-// take decides. The key of an ask is the sidecar's own affair; that one policy
-// set's don't meet another's is that of Rates.
+// take decides. The key of an ask is the sidecar's own affair, within a tenant:
+// no sidecar can use up what another tenant's count. That one policy set's keys
+// don't meet another's is the affair of Rates.
 func (s *Server) take(ctx context.Context, sidecar mesh.Sidecar, r *pb.TakeRateRequest) (*pb.TakeRateResponse, error) {
 	if t := r.GetTenant(); !sidecar.Shared && t != "" && t != sidecar.Tenant && t != everyTenant {
 		return nil, status.Error(codes.PermissionDenied, "the tenant is not the sidecar's")
@@ -48,6 +49,9 @@ func (s *Server) take(ctx context.Context, sidecar mesh.Sidecar, r *pb.TakeRateR
 	asks, err := asksOf(r)
 	if err != nil {
 		return nil, err
+	}
+	for i := range asks {
+		asks[i].Key = ratelimit.Key(countedFor(sidecar, r.GetTenant()), asks[i].Key)
 	}
 	if s.opts.Rates == nil {
 		return nil, status.Error(codes.Unavailable, "no rate of the whole mesh is decided here")
@@ -61,6 +65,15 @@ func (s *Server) take(ctx context.Context, sidecar mesh.Sidecar, r *pb.TakeRateR
 		Allowed: result.Allowed, Ask: int32(ask), Remaining: int64(result.Remaining),
 		ResetMs: roundUp(result.Reset), RetryAfterMs: roundUp(result.RetryAfter),
 	}, nil
+}
+
+// countedFor is the tenant whose counters a request counts on: the sidecar's own,
+// or at a shared one that of the request's principal.
+func countedFor(sidecar mesh.Sidecar, tenant string) string {
+	if sidecar.Shared {
+		return tenant
+	}
+	return sidecar.Tenant
 }
 
 // asksOf reads the asks of a request. What one of them is out of range in, is

@@ -38,8 +38,8 @@ func TestTakeRate(t *testing.T) {
 		t.Errorf("answer (-want +got):\n%s", d)
 	}
 	asks := []ratelimit.Ask{
-		{Rule: "r", Key: "k", Count: 10, Per: time.Minute, Burst: 5},
-		{Rule: "s", Key: "l", Count: maxUnits, Per: maxPer, Burst: maxUnits, Cost: maxUnits},
+		{Rule: "r", Key: ratelimit.Key("org1", "k"), Count: 10, Per: time.Minute, Burst: 5},
+		{Rule: "s", Key: ratelimit.Key("org1", "l"), Count: maxUnits, Per: maxPer, Burst: maxUnits, Cost: maxUnits},
 	}
 	if d := cmp.Diff(asks, r.asked); d != "" {
 		t.Errorf("asked (-want +got):\n%s", d)
@@ -60,16 +60,27 @@ func TestTakeRateOfWhichTenant(t *testing.T) {
 	for _, tt := range []struct {
 		name, tenant string
 		want         codes.Code
+		counted      string // whose counters
 	}{
-		{"ada", "org1", codes.OK},
-		{"ada", "", codes.OK},
-		{"ada", "*", codes.OK},
-		{"ada", "org2", codes.PermissionDenied},
-		{"all", "org2", codes.OK},
+		{"ada", "org1", codes.OK, "org1"},
+		{"ada", "", codes.OK, "org1"},
+		{"ada", "*", codes.OK, "org1"},
+		{"ada", "org2", codes.PermissionDenied, ""},
+		{"all", "org2", codes.OK, "org2"},
+		{"all", "", codes.OK, ""},
 	} {
+		r.do(func() { r.asked = nil })
 		if _, err := client.TakeRate(as(t.Context(), secretOf(tt.name)), oneAsk(tt.tenant)); status.Code(err) != tt.want {
 			t.Errorf("%s asks for %q: %v, want %v", tt.name, tt.tenant, err, tt.want)
 		}
+		if tt.want != codes.OK {
+			continue
+		}
+		r.do(func() {
+			if len(r.asked) != 1 || r.asked[0].Key != ratelimit.Key(tt.counted, "k") {
+				t.Errorf("%s for %q counts on %+v, want those of %q", tt.name, tt.tenant, r.asked, tt.counted)
+			}
+		})
 	}
 }
 
