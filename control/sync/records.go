@@ -61,7 +61,7 @@ func (r *recorder) keep(ctx context.Context, s mesh.Sidecar, batch *pb.Records) 
 // say logs when storing begins to fail, and when it ends to.
 func (r *recorder) say(ctx context.Context, err error) {
 	if ctx.Err() == nil && r.failing.Swap(err != nil) != (err != nil) {
-		r.log.Warn("sync: storing decision records", "failing", err != nil, "error", err)
+		logTurn(r.log, "decision records", err)
 	}
 }
 

@@ -80,7 +80,7 @@ func (r *reports) flush(ctx context.Context) {
 	err := r.registry.Report(ctx, batch)
 	if (err != nil) != r.failing {
 		r.failing = err != nil
-		r.log.Warn("sync: keeping what sidecars report", "failing", r.failing, "error", err)
+		logTurn(r.log, "what sidecars report", err)
 	}
 	if err == nil {
 		return
@@ -88,4 +88,13 @@ func (r *reports) flush(ctx context.Context) {
 	for id, report := range batch {
 		r.put(id, report)
 	}
+}
+
+// logTurn says that something can't be stored any more, or can again.
+func logTurn(log *slog.Logger, what string, err error) {
+	if err != nil {
+		log.Warn("sync: can't be stored, and is tried again", "what", what, "error", err)
+		return
+	}
+	log.Info("sync: is stored again", "what", what)
 }

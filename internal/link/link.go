@@ -116,15 +116,16 @@ func (l *Line) Close() { _ = l.conn.Close() }
 
 // Run keeps a stream until ctx ends.
 func (l *Line) Run(ctx context.Context) {
-	pause, before := firstPause, ""
+	pause, before := firstPause, codes.OK
 	for ctx.Err() == nil {
 		welcomed, err := l.session(ctx)
 		if welcomed {
-			pause, before = firstPause, ""
+			pause, before = firstPause, codes.OK
 		}
-		if text := describe(err); ctx.Err() == nil && text != before {
-			l.opts.Log.Warn("no line to control; what it said last stays in force", "control", l.opts.Address, "error", text)
-			before = text
+		// Told once for each kind of failure: its text may differ each time.
+		if code := status.Code(err); ctx.Err() == nil && code != before {
+			l.opts.Log.Warn("no line to control; what it said last stays in force", "control", l.opts.Address, "error", describe(err))
+			before = code
 		}
 		l.rest(ctx, pause)
 		pause = min(2*pause, longestPause)
