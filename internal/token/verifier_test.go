@@ -24,7 +24,7 @@ func TestVerifyPrincipal(t *testing.T) {
 	now := time.Now()
 	want := request.Principal{
 		Kind: request.KindToken, Issuer: "main", Subject: "agent-7", Role: request.RoleDeveloper, Tenant: "acme",
-		Project: "p1", Agent: "a1", Run: "r1", TokenID: "0198-token", Expires: time.Unix(now.Add(tokentest.Lifetime).Unix(), 0),
+		Project: "p1", Agent: "a1", Run: "r1", TokenID: "0198-token", Issued: time.Unix(now.Unix(), 0), Expires: time.Unix(now.Add(tokentest.Lifetime).Unix(), 0),
 	}
 	raw := is.Mint(is.Claims(now, "developer", "acme"))
 	for _, state := range []string{"fresh", "cached"} {
