@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // stopTimeout is how long a child has after SIGTERM before it is killed.
@@ -55,14 +57,25 @@ type spawner struct {
 
 func newSpawner() *spawner {
 	s := &spawner{starts: make(chan func()), done: make(chan struct{})}
-	go func() {
-		defer close(s.done)
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		for start := range s.starts {
-			start()
-		}
-	}()
+	go s.serve()
 	return s
+}
+
+// serve starts programs until there are no more to come.
+func (s *spawner) serve() {
+	runtime.LockOSThread()
+	if unix.Gettid() == os.Getpid() {
+		// The process's first thread does not end with its goroutine: another one
+		// must serve, and can't get this thread while it is held here.
+		go s.serve()
+		<-s.done
+		runtime.UnlockOSThread()
+		return
+	}
+	defer close(s.done) // the thread is never unlocked: it ends with the goroutine
+	for start := range s.starts {
+		start()
+	}
 }
 
 // close ends the thread, and with it every child that still runs.
