@@ -14,6 +14,7 @@ package meshlimit
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,21 +99,33 @@ func (l *Limits) Take(ctx context.Context, now time.Time, tenant string, anonymo
 	if len(asks) == 0 {
 		return ratelimit.Result{Allowed: true}
 	}
-	if res, held := l.remembered(now, asks); held {
+	own := within(tenant, asks)
+	if res, held := l.remembered(now, own); held {
 		l.o.Observe(SourceMemory, false, nil)
 		return res
 	}
 	res, which, err := l.ask(ctx, tenant, asks)
 	if err != nil {
-		res = l.fallBack(now, anonymous, asks)
+		res = l.fallBack(now, anonymous, own)
 		l.o.Observe(SourceFallback, res.Allowed, err)
 		return res
 	}
 	if !res.Allowed {
-		l.remember(now, asks[which].Ask, res)
+		l.remember(now, own[which].Ask, res)
 	}
 	l.o.Observe(SourceControl, res.Allowed, nil)
 	return res
+}
+
+// within are the same asks by the counters of a tenant: control counts apart for
+// each, and so does what is remembered and counted here, or at a shared sidecar
+// one tenant's use would refuse the others.
+func within(tenant string, asks []Ask) []Ask {
+	own := slices.Clone(asks)
+	for i := range own {
+		own[i].Key = ratelimit.Key(tenant, own[i].Key)
+	}
+	return own
 }
 
 func (l *Limits) remembered(now time.Time, asks []Ask) (ratelimit.Result, bool) {

@@ -306,3 +306,41 @@ func BenchmarkTake(b *testing.B) {
 		})
 	}
 }
+
+// At a shared sidecar one tenant's use, asked of control or counted here, is
+// never another's.
+func TestTenantsAreApart(t *testing.T) {
+	t.Parallel()
+	asked := map[string]int{}
+	l := New(Options{Connected: func() int { return 1 }, Observe: func(Source, bool, error) {}, Ask: askerFunc(
+		func(_ context.Context, tenant string, asks []ratelimit.Ask) (ratelimit.Result, int, error) {
+			if asked[tenant]++; tenant == "away" || tenant == "also" {
+				return ratelimit.Result{}, 0, errDown
+			}
+			if asks[0].Key != mesh("r", "k", 1).Key {
+				t.Errorf("control is asked for %q, want the key as it is", asks[0].Key)
+			}
+			return ratelimit.Result{Allowed: tenant != "org1", RetryAfter: time.Minute}, 0, nil
+		})})
+	take := func(tenant string) bool {
+		return l.Take(t.Context(), epoch, tenant, false, []Ask{mesh("r", "k", 1)}).Allowed
+	}
+	if take("org1") || take("org1") || asked["org1"] != 1 {
+		t.Errorf("org1 is not refused from memory: asked %d times", asked["org1"])
+	}
+	if !take("org2") || asked["org2"] != 1 {
+		t.Error("org1's refusal refuses org2")
+	}
+	if !take("away") || take("away") {
+		t.Error("the share is not one")
+	}
+	if !take("also") {
+		t.Error("one tenant's share is used up by another")
+	}
+}
+
+type askerFunc func(context.Context, string, []ratelimit.Ask) (ratelimit.Result, int, error)
+
+func (f askerFunc) TakeRate(ctx context.Context, tenant string, asks []ratelimit.Ask) (ratelimit.Result, int, error) {
+	return f(ctx, tenant, asks)
+}
