@@ -25,6 +25,7 @@ const (
 	maxHeaderList  = 8 << 10
 	readBuffer     = 8 << 10 // bytes of each connection
 	connectWithin  = 10 * time.Second
+	idleWithin     = 30 * time.Second // a sidecar always has a stream
 	pingEvery      = 10 * time.Second // of a silent connection
 	pingWithin     = 20 * time.Second // else the connection is dead
 	minClientPings = 5 * time.Second
@@ -39,6 +40,7 @@ type Server struct {
 	reports  *reports
 	recorder *recorder
 	places   chan struct{}  // a stream each
+	strange  strangers      // streams that have not said Hello, by credential
 	takes    chan struct{}  // a decision of a rate each
 	wg       sync.WaitGroup // what calls began, and may outlive them for a moment
 
@@ -102,7 +104,7 @@ func (s *Server) newGRPC(cert tls.Certificate) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})),
 		grpc.ConnectionTimeout(connectWithin),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingWithin}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingWithin, MaxConnectionIdle: idleWithin}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPings, PermitWithoutStream: true}),
 		grpc.MaxConcurrentStreams(maxCalls),
 		grpc.MaxHeaderListSize(maxHeaderList),

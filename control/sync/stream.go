@@ -57,6 +57,9 @@ func (s *Server) sync(wire grpc.BidiStreamingServer[pb.Up, pb.Down]) error {
 		return errFull
 	}
 	c := callerOf(wire.Context())
+	if !s.strange.enter(c.hash) {
+		return errStrangers
+	}
 	st := &stream{
 		server: s, wire: wire, caller: c, begun: time.Now(),
 		session:  newSession(c.sidecar, beatWithin-rand.N(beatJitter)),
@@ -85,9 +88,11 @@ func (st *stream) receive() {
 }
 
 func (st *stream) leave() {
-	if st.member != nil {
-		st.server.roster.leave(st.member)
+	if st.member == nil {
+		st.server.strange.leave(st.caller.hash)
+		return
 	}
+	st.server.roster.leave(st.member)
 }
 
 // run is the stream from its beginning to its end, whose reason it returns; nil
@@ -235,6 +240,7 @@ func (st *stream) join() error {
 		return err
 	}
 	st.member = m
+	st.server.strange.leave(st.caller.hash)
 	st.need()
 	return nil
 }
