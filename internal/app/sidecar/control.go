@@ -28,11 +28,8 @@ import (
 	"gatehouse/internal/trusted"
 )
 
-// Bounds of what control is believed about time.
-const (
-	clockTolerance = 5 * time.Second // a smaller difference may be the network's
-	savePeriod     = time.Minute     // between savings of when control was heard last
-)
+// savePeriod is between savings of when control was heard last.
+const savePeriod = time.Minute
 
 // control is the sidecar's side of its control service: a link.Handler. Its
 // methods are called by the line's one goroutine; the others may be called by any.
@@ -42,7 +39,7 @@ type control struct {
 	feed *token.Feed
 	keys revision.Keys // that may sign activations
 
-	ahead     atomic.Int64 // nanoseconds that control's clock is ahead, 0 if not by much
+	clock     controlClock
 	connected atomic.Int64 // sidecars of the policy set
 	sent      chan *sidecarpb.Revision
 
@@ -78,7 +75,7 @@ func newControl(a *App, c *config.Control) (*control, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &control{app: a, feed: token.NewFeed("control", a.log), keys: credential.Verifiers(), sent: make(chan *sidecarpb.Revision, 1)}
+	m := &control{app: a, clock: controlClock{start: a.opts.Now()}, feed: token.NewFeed("control", a.log), keys: credential.Verifiers(), sent: make(chan *sidecarpb.Revision, 1)}
 	m.line, err = link.New(link.Options{
 		Address: c.Address, TLS: conf, Build: a.opts.Version, Incarnation: a.opts.Now().UnixNano(), Handler: m, Log: a.log,
 		Secret: func() (string, error) {
@@ -195,12 +192,12 @@ func stateOf(l *sidecarpb.Live) *live.State {
 func (m *control) Beat(b *sidecarpb.Beat) {
 	now := m.app.opts.Now()
 	m.connected.Store(int64(b.GetConnected()))
-	m.setClock(time.UnixMilli(b.GetNowUnixMs()).Sub(now))
+	delay := m.setClock(now, time.UnixMilli(b.GetNowUnixMs()))
 	if b.GetEpoch() != m.app.live.State().Epoch {
 		return // the newer one is on its way
 	}
-	m.app.live.Confirm(now)
-	m.confirmKeys(m.app.now())
+	m.app.live.Confirm(now.Add(-delay)) // as of when control said it
+	m.confirmKeys(m.app.now().Add(-delay))
 	m.mu.Lock()
 	due := now.Sub(m.saved) >= savePeriod
 	m.mu.Unlock()
@@ -210,15 +207,15 @@ func (m *control) Beat(b *sidecarpb.Beat) {
 }
 
 // setClock follows control's clock where ours is off: by ours alone, tokens
-// that have expired would be taken, or good ones refused.
-func (m *control) setClock(ahead time.Duration) {
-	if ahead.Abs() <= clockTolerance {
-		ahead = 0
-	}
-	before := time.Duration(m.ahead.Swap(int64(ahead)))
-	if (before == 0) != (ahead == 0) {
+// that have expired would be taken, or good ones refused. It returns how long
+// the beat was under way.
+func (m *control) setClock(now, shown time.Time) time.Duration {
+	before := m.clock.ahead(now)
+	delay := m.clock.beat(now, shown)
+	if ahead := m.clock.ahead(now); (before == 0) != (ahead == 0) {
 		m.app.log.Warn("this machine's clock and control's differ; tokens are judged by control's", "ahead_ms", ahead.Milliseconds())
 	}
+	return delay
 }
 
 // confirmKeys says that control's keys are good as of now, by the clock that
@@ -435,7 +432,7 @@ func (m *control) status() *ControlStatus {
 	return &ControlStatus{
 		Connected: m.line.Up(), Confirmed: m.app.live.Confirmed(), LiveEpoch: m.app.live.State().Epoch,
 		PolicySet: m.welcome.GetPolicySet(), Tenant: m.welcome.GetTenant(), Shared: m.welcome.GetShared(),
-		AheadMS: time.Duration(m.ahead.Load()).Milliseconds(), Generation: m.have.Generation,
+		AheadMS: m.clock.ahead(m.app.opts.Now()).Milliseconds(), Generation: m.have.Generation,
 		Refused: cmp.Or(m.refused.GetReason(), ""),
 	}
 }

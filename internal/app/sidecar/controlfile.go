@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"gatehouse/api/v1/sidecarpb"
+	"gatehouse/internal/trusted"
 )
 
 // controlFile is what a restarted sidecar knows before it hears control: whom
@@ -60,10 +62,20 @@ func replaceFile(path string, text []byte) error {
 	return os.Rename(f.Name(), path)
 }
 
+// readOwn reads a file that nobody but root and this process's user could write.
+func readOwn(path string) ([]byte, error) {
+	f, err := trusted.Open(path, os.Geteuid())
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
 // restore takes up what control said to the last process. It is as old as it
 // was: without control it grows stale from there.
 func (m *control) restore() error {
-	text, err := os.ReadFile(filepath.Join(m.app.sidecar.StateDir, controlFile))
+	text, err := readOwn(filepath.Join(m.app.sidecar.StateDir, controlFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

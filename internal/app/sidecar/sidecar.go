@@ -165,11 +165,10 @@ func (a *App) meshLimits() extauthz.MeshLimits {
 // now is the time by which tokens are judged: control's, where there is one
 // and this machine's differs.
 func (a *App) now() time.Time {
-	t := a.opts.Now()
-	if a.control != nil {
-		t = t.Add(time.Duration(a.control.ahead.Load()))
+	if a.control == nil {
+		return a.opts.Now()
 	}
-	return t
+	return a.control.clock.at(a.opts.Now())
 }
 
 func withDefaults(o Options) Options {
