@@ -10,7 +10,7 @@ func servers() []string { return []string{"extauthz", "proxy", "control"} }
 
 // testOnly are the packages that exist for tests.
 func testOnly() []string {
-	return []string{"internal/arch", "internal/e2e", "internal/envoytest", "internal/link/linktest", "internal/pgtest", "internal/redistest", "internal/tokentest"}
+	return []string{"budget/budgettest", "internal/arch", "internal/e2e", "internal/envoytest", "internal/link/linktest", "internal/pgtest", "internal/redistest", "internal/tokentest"}
 }
 
 // freed returns exceptions for the test-only packages that need one.
@@ -99,6 +99,7 @@ func importRules() []rule {
 			name: "SQL in stores", who: []string{""}, what: []string{"github.com/jackc"},
 			except: freed(map[string]string{
 				"control/accounts":         "keeps users, clients, tenants and projects, and decides nothing",
+				"budget/postgres":          "keeps the ledger, by the rules of budget",
 				"control/auth/postgres":    "keeps attempts, sessions and signing keys",
 				"control/decisions":        "keeps decision records, and decides nothing",
 				"control/mesh":             "keeps registrations and reports, and reads what sidecars are told",
@@ -144,7 +145,7 @@ func importRules() []rule {
 		},
 		{
 			name: "tests stay outside", who: []string{""}, what: append(testOnly(), testLibraries()...),
-			except: freed(map[string]string{}, "internal/envoytest", "internal/link/linktest", "internal/pgtest", "internal/redistest", "internal/tokentest"),
+			except: freed(map[string]string{}, "budget/budgettest", "internal/envoytest", "internal/link/linktest", "internal/pgtest", "internal/redistest", "internal/tokentest"),
 			reason: "test helpers switch off what the product relies on",
 			breaks: [2]string{"internal/devstack", "gatehouse/internal/tokentest"},
 		},
