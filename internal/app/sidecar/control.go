@@ -196,7 +196,12 @@ func (m *control) Beat(b *sidecarpb.Beat) {
 	if b.GetEpoch() != m.app.live.State().Epoch {
 		return // the newer one is on its way
 	}
-	m.app.live.Confirm(now.Add(-delay)) // as of when control said it
+	// As of when control said it: no earlier than what is known, unless that
+	// lies ahead, of a clock that was set back since.
+	said, known := now.Add(-delay), m.app.live.Confirmed()
+	if said.After(known) || known.After(now) {
+		m.app.live.Confirm(said)
+	}
 	m.confirmKeys(m.app.now().Add(-delay))
 	m.mu.Lock()
 	due := now.Sub(m.saved) >= savePeriod

@@ -333,3 +333,28 @@ func TestPoliciesBesideControl(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A beat that was long under way says how things were when it was sent: it
+// neither renews what was confirmed later, nor moves the clock.
+func TestLateBeatConfirmsThePast(t *testing.T) {
+	t.Parallel()
+	p := newMeshPlace(t)
+	a, st, _ := p.inForce()
+	before := a.live.Confirmed()
+	old := beat(1)
+	old.NowUnixMs -= (live.GuardAfter / 2).Milliseconds()
+	heard := st.Heard()
+	st.Say(old)
+	envoytest.Eventually(t, "the late beat is answered", func() bool { return st.Heard() > heard })
+	if got := a.live.Confirmed(); !got.Equal(before) || a.Status().Control.AheadMS != 0 {
+		t.Errorf("a late beat confirms %v (before: %v) and sets control %d ms ahead", got, before, a.Status().Control.AheadMS)
+	}
+	// Read after a long pause, it confirms no more than when it was sent.
+	p.move(live.GuardAfter + time.Minute)
+	heard = st.Heard()
+	st.Say(beat(1))
+	envoytest.Eventually(t, "it is answered", func() bool { return st.Heard() > heard })
+	if !a.live.Guarded() {
+		t.Error("a beat from before the pause makes the sidecar think that control was just heard")
+	}
+}
