@@ -333,3 +333,23 @@ func TestBrokenSchema(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordsOfTheFuture are dated a minute from now at most, so that no wrong
+// clock keeps them on top of all lists. The record itself stays as it was sent.
+func TestRecordsOfTheFuture(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	f := fixture{newStore(t, decisions.Options{Pool: pool, Now: noon}), pool}
+	far := noon().AddDate(100, 0, 0)
+	f.store(t, bound(), line("past", "org1", map[string]any{"time": noon().Add(-time.Hour)}), line("soon", "org1", map[string]any{"time": noon().Add(time.Minute)}),
+		line("far", "org1", map[string]any{"time": far}))
+	for id, want := range map[string]time.Time{"past": noon().Add(-time.Hour), "soon": noon().Add(time.Minute), "far": noon().Add(time.Minute)} {
+		var at, said time.Time
+		if err := pool.QueryRow(t.Context(), `SELECT at, (record->>'time')::timestamptz FROM decisions WHERE id = $1`, id).Scan(&at, &said); err != nil {
+			t.Fatal(err)
+		}
+		if !at.Equal(want) || id == "far" && !said.Equal(far) {
+			t.Errorf("%s is dated %v and says %v, want %v", id, at, said, want)
+		}
+	}
+}

@@ -18,6 +18,11 @@ FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $
 	AS r (id, tenant, at, request_id, revision, route, subject, allowed, would_deny, error_code, rule_id, record, place)
 ORDER BY r.place ON CONFLICT (id) DO NOTHING`
 
+// maxAhead is how far ahead of our clock a record may be dated. One of a later
+// time is dated so, in the column only: lists have the newest first, and a
+// sidecar's wrong clock must not keep its records on top of them.
+const maxAhead = time.Minute
+
 // Store keeps a batch of records that a sidecar sent, mesh.MaxRecords at most,
 // and returns how many of them it refused: those that are no decision records,
 // and those of another tenant than the sidecar serves. One whose id is there
@@ -29,7 +34,8 @@ func (s *Store) Store(ctx context.Context, sc mesh.Sidecar, records [][]byte) (r
 			Cause: fmt.Errorf("a batch of %d records, at most %d are taken", len(records), mesh.MaxRecords),
 		})
 	}
-	var b batch
+	now := s.o.Now()
+	b := batch{latest: now.Add(maxAhead)}
 	for _, line := range records {
 		if !b.take(sc, line) {
 			refused++
@@ -38,13 +44,15 @@ func (s *Store) Store(ctx context.Context, sc mesh.Sidecar, records [][]byte) (r
 	if len(b.id) == 0 {
 		return refused, nil
 	}
-	_, err = s.o.Pool.Exec(ctx, insertRecords, sc.ID, s.o.Now(), b.id, b.tenant, b.at, b.requestID, b.revision, b.route, b.subject,
+	_, err = s.o.Pool.Exec(ctx, insertRecords, sc.ID, now, b.id, b.tenant, b.at, b.requestID, b.revision, b.route, b.subject,
 		b.allowed, b.wouldDeny, b.errorCode, b.ruleID, b.record)
 	return refused, answer(err)
 }
 
 // batch is records as the statement takes them.
 type batch struct {
+	latest time.Time // that a record may be of
+
 	id, tenant, requestID, revision, route, subject, errorCode, ruleID, record []string
 	at                                                                         []time.Time
 	allowed, wouldDeny                                                         []bool
@@ -60,7 +68,7 @@ func (b *batch) take(sc mesh.Sidecar, line []byte) bool {
 	if err != nil {
 		return false
 	}
-	b.id, b.tenant, b.at = append(b.id, r.DecisionID), append(b.tenant, tenant), append(b.at, r.Time)
+	b.id, b.tenant, b.at = append(b.id, r.DecisionID), append(b.tenant, tenant), append(b.at, earlier(r.Time, b.latest))
 	b.requestID = append(b.requestID, cut(r.RequestID, maxText))
 	b.revision = append(b.revision, cut(r.Revision, maxShort))
 	b.route, b.subject = append(b.route, cut(r.Route, maxText)), append(b.subject, cut(r.Principal.Subject, maxText))
@@ -68,4 +76,11 @@ func (b *batch) take(sc mesh.Sidecar, line []byte) bool {
 	b.errorCode, b.ruleID = append(b.errorCode, cut(r.ErrorCode, maxShort)), append(b.ruleID, cut(r.RuleID, maxText))
 	b.record = append(b.record, string(r.text))
 	return true
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }

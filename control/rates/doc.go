@@ -9,7 +9,8 @@
 // failures in a row calls fail at once, but one a second that finds out whether
 // Redis is back.
 //
-// A counter is gone when its debt is. If Redis loses its data, all counters
+// A counter is gone when its debt is, after ratelimit.MaxMeshSpan at the latest:
+// asks beyond that are ErrInvalid, whoever sends them. If Redis loses its data, all counters
 // begin anew. A server clock that is set back lengthens debts by as much.
 //
 // All methods are safe for concurrent use.

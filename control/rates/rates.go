@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,8 +55,9 @@ type Rates struct {
 	inFlight chan struct{}
 	client   atomic.Pointer[redis.Client]
 
-	mu      sync.Mutex // guards circuit and closed
+	mu      sync.Mutex // guards all below
 	circuit circuit
+	told    bool // of an error, since Redis was back last
 	closed  bool
 }
 
@@ -172,13 +174,26 @@ func (r *Rates) leave(p pass, err error) {
 	if open && (changed || p.probe) {
 		r.renewLocked()
 	}
+	tell := !r.told && telling(err)
+	r.told = (r.told || tell) && !(changed && !open)
 	r.mu.Unlock()
+	if tell {
+		r.o.Log.Warn("Redis can't be used as it should be", "error", err)
+	}
 	switch {
 	case changed && open:
 		r.o.Log.Error("Redis fails: mesh rate limits can't be counted", "failures", failuresToOpen, "error", err)
 	case changed:
 		r.o.Log.Info("Redis is back: mesh rate limits are counted again")
 	}
+}
+
+// telling reports whether an error says what is wrong with Redis, or with how it
+// is reached: such as a wrong password, which never opens the circuit. One that
+// was late may be no more than that.
+func telling(err error) bool {
+	timeout, late := errors.AsType[net.Error](err)
+	return err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) && !(late && timeout.Timeout())
 }
 
 // renewLocked begins with new connections. The library's pool would stop

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -303,13 +304,15 @@ func TestMalformedAsksAreNotSent(t *testing.T) {
 		"too many":      {"prod", make([]ratelimit.Ask, MaxAsks+1)},
 		"no rule":       {"prod", change(func(a *ratelimit.Ask) { a.Rule = "" })},
 		"no count":      {"prod", change(func(a *ratelimit.Ask) { a.Count = 0 })},
-		"large count":   {"prod", change(func(a *ratelimit.Ask) { a.Count = MaxUnits + 1 })},
+		"large count":   {"prod", change(func(a *ratelimit.Ask) { a.Count = ratelimit.MaxMeshUnits + 1 })},
 		"no burst":      {"prod", change(func(a *ratelimit.Ask) { a.Burst = 0 })},
-		"large burst":   {"prod", change(func(a *ratelimit.Ask) { a.Burst = MaxUnits + 1 })},
+		"large burst":   {"prod", change(func(a *ratelimit.Ask) { a.Burst = ratelimit.MaxMeshUnits + 1 })},
 		"negative cost": {"prod", change(func(a *ratelimit.Ask) { a.Cost = -1 })},
-		"large cost":    {"prod", change(func(a *ratelimit.Ask) { a.Cost = MaxUnits + 1 })},
+		"large cost":    {"prod", change(func(a *ratelimit.Ask) { a.Cost = ratelimit.MaxMeshUnits + 1 })},
 		"no time":       {"prod", change(func(a *ratelimit.Ask) { a.Per = 0 })},
-		"long time":     {"prod", change(func(a *ratelimit.Ask) { a.Per = MaxPer + 1 })},
+		"long time":     {"prod", change(func(a *ratelimit.Ask) { a.Per = ratelimit.MaxMeshPer + 1 })},
+		"long burst":    {"prod", change(func(a *ratelimit.Ask) { a.Count, a.Per, a.Burst = 1, ratelimit.MaxMeshPer, 32 })},
+		"long cost":     {"prod", change(func(a *ratelimit.Ask) { a.Count, a.Per, a.Cost = 1, ratelimit.MaxMeshPer, 32 })},
 	} {
 		if _, _, err := r.Take(t.Context(), c.set, c.asks); !errors.Is(err, ErrInvalid) || errors.Is(err, ErrUnavailable) {
 			t.Errorf("%s: %v, want %v", name, err, ErrInvalid)
@@ -317,6 +320,35 @@ func TestMalformedAsksAreNotSent(t *testing.T) {
 	}
 	if res, _, err := r.Take(t.Context(), "prod", nil); err != nil || !res.Allowed || res.Limit != "" {
 		t.Errorf("no asks: %+v, %v, want allowed", res, err)
+	}
+}
+
+// TestFirstErrorIsTold: what Redis answers never opens the circuit, so that
+// nobody would hear of a server that refuses all.
+func TestFirstErrorIsTold(t *testing.T) {
+	t.Parallel()
+	o := newOutage(t, patience)
+	if err := o.rates.client.Load().Set(t.Context(), counterKey("prod", ask("r", "k", 1000).Key), "12 x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 * failuresToOpen {
+		if err := o.take(); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("%v, want %v", err, ErrUnavailable)
+		}
+	}
+	if got := o.log.String(); strings.Count(got, "Redis can't be used") != 1 || !strings.Contains(got, "error=") {
+		t.Errorf("told:\n%s\nwant the error, once", got)
+	}
+}
+
+func TestLateIsNotTold(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{
+		"success": nil, "late": fmt.Errorf("x: %w", context.DeadlineExceeded), "left": context.Canceled, "late on the wire": os.ErrDeadlineExceeded,
+	} {
+		if telling(err) {
+			t.Errorf("%s is told", name)
+		}
 	}
 }
 

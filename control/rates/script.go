@@ -18,17 +18,14 @@ import (
 const (
 	// MaxAsks is the number of limits that decide one request.
 	MaxAsks = 16
-	// MaxUnits is the largest count, burst and cost.
-	MaxUnits = 1_000_000
-	// MaxPer is the longest time that a rate is over.
-	MaxPer = 24 * time.Hour
 	// maxKeyBytes is the longest key that is kept as it is.
 	maxKeyBytes = 256
 )
 
-// maxSpan caps every span of time in the script, in microseconds: about 142
-// years. It and the time of day are below 2^52 until the year 2112, and their
-// sum is exact in a double until then.
+// maxSpan is more than any span of time in the script, in microseconds: about
+// 142 years. What is taken lasts ratelimit.MaxMeshSpan at most, but the server's
+// clock may be set back. It and the time of day are below 2^52 until the year
+// 2112, and their sum is exact in a double until then.
 const maxSpan = int64(1) << 52
 
 //go:embed take.lua
@@ -40,17 +37,17 @@ type numbers struct {
 }
 
 func numbersOf(a *ratelimit.Ask) numbers {
-	units := int64(a.Count) * int64(time.Microsecond)
-	// Rounded up, so that the rate is never above count per per.
-	n := numbers{interval: (int64(a.Per) + units - 1) / units}
-	n.capacity = min(n.interval*int64(a.Burst), maxSpan)
+	n := numbers{interval: a.MeshInterval()}
+	// INVARIANT: checkAsks lets through no more than ratelimit.MaxMeshSpan.
+	n.capacity = n.interval * int64(a.Burst)
 	if cost := max(a.Cost, 1); cost <= a.Burst {
-		n.need = min(n.interval*int64(cost), maxSpan)
+		n.need = n.interval * int64(cost)
 	}
 	return n
 }
 
-// checkAsks keeps what the script gets within what it can count.
+// checkAsks keeps what the script gets within what it can count, and what it
+// keeps within the time that a counter may live.
 func checkAsks(set string, asks []ratelimit.Ask) error {
 	if set == "" || strings.ContainsAny(set, "{}") {
 		return fmt.Errorf("%w: the policy set has no proper name", ErrInvalid)
@@ -60,9 +57,11 @@ func checkAsks(set string, asks []ratelimit.Ask) error {
 	}
 	for i := range asks {
 		a := &asks[i]
-		if a.Rule == "" || a.Count < 1 || a.Count > MaxUnits || a.Burst < 1 || a.Burst > MaxUnits || a.Cost < 0 || a.Cost > MaxUnits ||
-			a.Per <= 0 || a.Per > MaxPer {
-			return fmt.Errorf("%w: limit %d is out of range", ErrInvalid, i)
+		if a.Rule == "" {
+			return fmt.Errorf("%w: limit %d has no name", ErrInvalid, i)
+		}
+		if err := a.CheckMesh(); err != nil {
+			return fmt.Errorf("%w: limit %d: %w", ErrInvalid, i, err)
 		}
 	}
 	return nil

@@ -127,9 +127,16 @@ func TestScriptAgreesWithCore(t *testing.T) {
 func drawRules(t *rapid.T) []ratelimit.Ask {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) ratelimit.Ask {
 		count := rapid.SampledFrom([]int{1, 2, 5, 100, 1_000_000}).Draw(t, "count")
-		per := rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, MaxPer}).Draw(t, "per")
-		return ratelimit.Ask{Count: count, Per: per, Burst: rapid.SampledFrom([]int{1, 2, 5, 10_000}).Draw(t, "burst")}
+		per := rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, ratelimit.MaxMeshPer}).Draw(t, "per")
+		a := ratelimit.Ask{Count: count, Per: per, Burst: rapid.SampledFrom([]int{1, 2, 5, 10_000}).Draw(t, "burst")}
+		a.Burst = min(a.Burst, longest(a))
+		return a
 	}), 1, 4).Draw(t, "rules")
+}
+
+// longest is how many units of a limit may be taken at once.
+func longest(a ratelimit.Ask) int {
+	return int(ratelimit.MaxMeshSpan.Microseconds() / a.MeshInterval())
 }
 
 // drawAsks asks each rule at most once, each at its own rate.
@@ -140,7 +147,7 @@ func drawAsks(t *rapid.T, rules []ratelimit.Ask) (asks []ratelimit.Ask) {
 		}
 		a.Rule = string(rune('a' + i))
 		a.Key = ratelimit.Key(a.Rule, rapid.SampledFrom([]string{"x", "y"}).Draw(t, "key"))
-		a.Cost = rapid.SampledFrom([]int{0, 1, 3, 7000}).Draw(t, "cost")
+		a.Cost = min(rapid.SampledFrom([]int{0, 1, 3, 7000}).Draw(t, "cost"), longest(a))
 		asks = append(asks, a)
 	}
 	return asks
@@ -152,13 +159,16 @@ func TestLargestNumbersStayExact(t *testing.T) {
 	t.Parallel()
 	m := redistest.Mini(t, epoch)
 	r := patient(t, m.URL())
-	a := ratelimit.Ask{Rule: "r", Key: "k", Count: 1, Per: MaxPer, Burst: MaxUnits, Cost: MaxUnits}
+	a := ratelimit.Ask{Rule: "r", Key: "k", Count: 1, Per: ratelimit.MaxMeshPer, Burst: 31, Cost: 31}
 	res, _ := take(t, r, a)
-	if want := time.Duration(maxSpan) * time.Microsecond; !res.Allowed || res.Remaining != 0 || res.Reset != want {
+	if want := ratelimit.MaxMeshSpan; !res.Allowed || res.Remaining != 0 || res.Reset != want {
 		t.Fatalf("%+v, want allowed, and free after %v", res, want)
 	}
+	if ttl := m.TTL(counterKey("prod", a.Key)); ttl != ratelimit.MaxMeshSpan {
+		t.Errorf("the counter lives %v, want %v", ttl, ratelimit.MaxMeshSpan)
+	}
 	a.Cost = 1
-	m.Advance(MaxPer - time.Microsecond)
+	m.Advance(ratelimit.MaxMeshPer - time.Microsecond)
 	if res, _ = take(t, r, a); res.Allowed || res.RetryAfter != time.Microsecond {
 		t.Errorf("%+v, want a wait of 1µs", res)
 	}
@@ -196,8 +206,8 @@ func TestRateChangeKeepsUnits(t *testing.T) {
 	if res, _ := take(t, r, a); res.Remaining != 9 {
 		t.Errorf("%d remaining, want 9", res.Remaining)
 	}
-	a.Count, a.Per, a.Burst = 1, MaxPer, 5
-	if res, _ := take(t, r, a); res.Allowed || res.RetryAfter != MaxPer || res.Reset != 5*MaxPer {
+	a.Count, a.Per, a.Burst = 1, ratelimit.MaxMeshPer, 5
+	if res, _ := take(t, r, a); res.Allowed || res.RetryAfter != ratelimit.MaxMeshPer || res.Reset != 5*ratelimit.MaxMeshPer {
 		t.Errorf("%+v, want a wait within the new limit's own five days", res)
 	}
 }

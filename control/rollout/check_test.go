@@ -97,6 +97,11 @@ func TestCheckSaysWhere(t *testing.T) {
 		{"a path that is no text", files("a\xff.rego", goodRego), []string{"config_invalid a\xff.rego: the path is not UTF-8"}},
 		{"a large file", files("app.rego", strings.Repeat("#", revision.MaxFileBytes+1)), []string{"too_large app.rego: "}},
 		{"a large set", files("a/data.json", `"`+strings.Repeat("a", 2<<20)+`"`, "b/data.json", `"`+strings.Repeat("b", 2<<20)+`"`), []string{"too_large the set has a bundle of "}},
+		{"much Rego", files("a.rego", "package a\n"+strings.Repeat("#", maxRegoBytes/2), "b_test.rego", "package b\n"+strings.Repeat("#", maxRegoBytes/2)),
+			[]string{"too_large the set has 1048"}},
+		{"many rules", files("a.rego", manyRules(maxRules-1)), []string{"too_large the set has 5001 rules of Rego, at most 5000 are compiled"}},
+		{"one long rule", files("a.rego", "package a\n\nx := ["+strings.Repeat("input.a,", 3200)+"]\n"), []string{"too_large a.rego:3:1: the rules are too long to be compiled; the longest: the rule x has 320"}},
+		{"many rules, and wrong ones", files("a.rego", manyRules(maxRules)+"\nx if {"), []string{"rego_invalid a.rego:5004:"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -121,6 +126,16 @@ func beginnings(faults []Fault, want []string) (out []string) {
 		out = append(out, text)
 	}
 	return out
+}
+
+// manyRules are n rules, each of which needs the next: a compiler takes more
+// than linear time for them.
+func manyRules(n int) string {
+	text := []byte("package a\n\n")
+	for i := range n - 1 {
+		text = fmt.Appendf(text, "r%d if r%d\n", i, i+1)
+	}
+	return string(fmt.Appendf(text, "r%d if input.x\n", n-1))
 }
 
 func TestCheckBoundsTheNumberOfFiles(t *testing.T) {

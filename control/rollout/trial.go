@@ -35,6 +35,7 @@ func newTrial() *trial {
 //
 // A compiler can't be stopped, so that f may go on after run has returned. It
 // keeps its place until it has ended: there is never more than maxTrials of it.
+// How long that may be is bounded by how much Check lets be compiled.
 func (t *trial) run(ctx context.Context, f func(context.Context) (Findings, error)) (Findings, error) {
 	if err := t.enter(ctx); err != nil {
 		return Findings{}, err

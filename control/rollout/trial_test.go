@@ -130,6 +130,35 @@ func TestEndlessTests(t *testing.T) {
 	}
 }
 
+// TestMuchRegoHoldsNothingUp pushes more Rego than may be compiled, as often as
+// there are places and once more. None of it takes the time of compiling, so
+// that all are answered by their fault, and the places are free afterwards.
+func TestMuchRegoHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	s, err := New(Options{Store: noStore{}, Box: box(t, "s", "")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	push := func(f revision.Files) string {
+		_, _, err := s.PushRevision(t.Context(), admin(), "set", f, "")
+		if e := apierr.From(err); e.HTTP() != 422 {
+			t.Errorf("got %v (%d), want 422", err, e.HTTP())
+		}
+		return string(apierr.From(err).Body(""))
+	}
+	for range maxTrials + 1 {
+		if body := push(files("a.rego", manyRules(6000))); !strings.Contains(body, `"/files","code":"too_large"`) {
+			t.Errorf("got %s, want too_large", body)
+		}
+	}
+	if body := push(files("app.rego", "package app\n\nallow if {")); !strings.Contains(body, `"code":"rego_invalid"`) {
+		t.Errorf("the next push: got %s, want that it was looked at", body)
+	}
+	for range maxTrials { // hangs if a compiler goes on for ever
+		s.trial.places <- struct{}{}
+	}
+}
+
 // noStore has nothing, and takes nothing.
 type noStore struct{ Store }
 

@@ -17,10 +17,8 @@ import (
 const (
 	takeTimeout = 50 * time.Millisecond // of a decision, and of asking who wants it
 	maxTakes    = 512                   // decisions at once; more are refused, none waits
-	maxUnits    = 1_000_000_000         // of a count, a burst and a cost
-	maxPer      = 31 * 24 * time.Hour
-	maxRule     = 256  // bytes of a rule's name
-	maxKey      = 4096 // bytes of a counter's key
+	maxRule     = 256                   // bytes of a rule's name
+	maxKey      = 4096                  // bytes of a counter's key
 )
 
 // errBusy is the answer to a call that finds all places taken.
@@ -84,22 +82,28 @@ func asksOf(r *pb.TakeRateRequest) ([]ratelimit.Ask, error) {
 	}
 	asks := make([]ratelimit.Ask, len(r.GetAsks()))
 	for i, a := range r.GetAsks() {
-		if !askInRange(a) {
+		var ok bool
+		if asks[i], ok = askOf(a); !ok {
 			return nil, status.Errorf(codes.InvalidArgument, "ask %d is out of range", i)
-		}
-		asks[i] = ratelimit.Ask{
-			Rule: a.GetRule(), Key: a.GetKey(), Count: int(a.GetCount()), Per: time.Duration(a.GetPerMs()) * time.Millisecond,
-			Burst: int(a.GetBurst()), Cost: int(a.GetCost()),
 		}
 	}
 	return asks, nil
 }
 
-func askInRange(a *pb.RateAsk) bool {
-	between := func(v, low, high int64) bool { return v >= low && v <= high }
-	return between(int64(len(a.GetRule())), 1, maxRule) && len(a.GetKey()) <= maxKey &&
-		between(a.GetCount(), 1, maxUnits) && between(a.GetPerMs(), 1, maxPer.Milliseconds()) &&
-		between(a.GetBurst(), 1, maxUnits) && between(a.GetCost(), 0, maxUnits)
+// askOf reads one ask, and reports whether control counts such.
+func askOf(a *pb.RateAsk) (ratelimit.Ask, bool) {
+	if n := len(a.GetRule()); n < 1 || n > maxRule || len(a.GetKey()) > maxKey {
+		return ratelimit.Ask{}, false
+	}
+	// A time that has no room in a Duration is beyond all bounds.
+	if ms := a.GetPerMs(); ms < 1 || ms > ratelimit.MaxMeshPer.Milliseconds() {
+		return ratelimit.Ask{}, false
+	}
+	ask := ratelimit.Ask{
+		Rule: a.GetRule(), Key: a.GetKey(), Count: int(a.GetCount()), Per: time.Duration(a.GetPerMs()) * time.Millisecond,
+		Burst: int(a.GetBurst()), Cost: int(a.GetCost()),
+	}
+	return ask, ask.CheckMesh() == nil
 }
 
 // roundUp is d in whole milliseconds: who waits that long, waits long enough.

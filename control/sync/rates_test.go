@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func TestTakeRate(t *testing.T) {
 		r.binds = 1
 	})
 	request := oneAsk("org1")
-	request.Asks = append(request.Asks, &pb.RateAsk{Rule: "s", Key: "l", Count: maxUnits, PerMs: maxPer.Milliseconds(), Burst: maxUnits, Cost: maxUnits})
+	request.Asks = append(request.Asks, &pb.RateAsk{Rule: "s", Key: "l", Count: ratelimit.MaxMeshUnits, PerMs: ratelimit.MaxMeshPer.Milliseconds(), Burst: ratelimit.MaxMeshUnits, Cost: ratelimit.MaxMeshUnits})
 	got, err := r.dial(t).TakeRate(as(t.Context(), secretOf("ada")), request)
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +40,7 @@ func TestTakeRate(t *testing.T) {
 	}
 	asks := []ratelimit.Ask{
 		{Rule: "r", Key: ratelimit.Key("org1", "k"), Count: 10, Per: time.Minute, Burst: 5},
-		{Rule: "s", Key: ratelimit.Key("org1", "l"), Count: maxUnits, Per: maxPer, Burst: maxUnits, Cost: maxUnits},
+		{Rule: "s", Key: ratelimit.Key("org1", "l"), Count: ratelimit.MaxMeshUnits, Per: ratelimit.MaxMeshPer, Burst: ratelimit.MaxMeshUnits, Cost: ratelimit.MaxMeshUnits},
 	}
 	if d := cmp.Diff(asks, r.asked); d != "" {
 		t.Errorf("asked (-want +got):\n%s", d)
@@ -91,13 +92,16 @@ func TestTakeRateOutOfRange(t *testing.T) {
 		"long rule":      func(a *pb.RateAsk) { a.Rule = strings.Repeat("r", maxRule+1) },
 		"long key":       func(a *pb.RateAsk) { a.Key = strings.Repeat("k", maxKey+1) },
 		"no count":       func(a *pb.RateAsk) { a.Count = 0 },
-		"large count":    func(a *pb.RateAsk) { a.Count = maxUnits + 1 },
+		"large count":    func(a *pb.RateAsk) { a.Count = ratelimit.MaxMeshUnits + 1 },
 		"no period":      func(a *pb.RateAsk) { a.PerMs = 0 },
-		"long period":    func(a *pb.RateAsk) { a.PerMs = maxPer.Milliseconds() + 1 },
+		"long period":    func(a *pb.RateAsk) { a.PerMs = ratelimit.MaxMeshPer.Milliseconds() + 1 },
 		"no burst":       func(a *pb.RateAsk) { a.Burst = 0 },
-		"large burst":    func(a *pb.RateAsk) { a.Burst = maxUnits + 1 },
+		"large burst":    func(a *pb.RateAsk) { a.Burst = ratelimit.MaxMeshUnits + 1 },
 		"negative cost":  func(a *pb.RateAsk) { a.Cost = -1 },
-		"large cost":     func(a *pb.RateAsk) { a.Cost = maxUnits + 1 },
+		"large cost":     func(a *pb.RateAsk) { a.Cost = ratelimit.MaxMeshUnits + 1 },
+		"long burst":     func(a *pb.RateAsk) { a.Count, a.PerMs, a.Burst = 1, ratelimit.MaxMeshPer.Milliseconds(), 32 },
+		"long cost":      func(a *pb.RateAsk) { a.Count, a.PerMs, a.Cost = 1, ratelimit.MaxMeshPer.Milliseconds(), 32 },
+		"endless period": func(a *pb.RateAsk) { a.PerMs = math.MaxInt64 },
 		"negative count": func(a *pb.RateAsk) { a.Count = -1 },
 	} {
 		request := oneAsk("")

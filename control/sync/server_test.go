@@ -67,8 +67,10 @@ func TestFirstContact(t *testing.T) {
 func TestHeldRevisionIsNotSent(t *testing.T) {
 	t.Parallel()
 	r := serve(t, newWorld(t), nil)
-	r.register(ada("p"))
 	a := r.activate(t, "p", "one")
+	sidecar := ada("p")
+	sidecar.Last.Generation, sidecar.Last.Revision = 1, a.Revision
+	r.register(sidecar)
 	got := r.connect(t, "ada", 1, &pb.Status{Generation: 1, Revision: a.Revision}).settle()
 	if len(got) != 3 || got[0].GetWelcome() == nil || got[1].GetLive() == nil {
 		t.Errorf("sent %v, want Welcome, Live, Beat", got)

@@ -28,7 +28,8 @@ type session struct {
 
 	greeted bool
 	report  mesh.Report // the newest
-	said    revisionKey // what it enforces, of the set it was welcomed to
+	said    revisionKey // what it enforces, of its policy set; none while that is not known
+	ofSet   bool        // what it says is of its policy set: a status does not tell of which it is
 
 	welcomed int64 // version of the registration; -1 for none
 	live     liveKey
@@ -43,15 +44,19 @@ type session struct {
 	batch   int64 // its number
 }
 
+// newSession is that of a sidecar which was not heard yet. Its registration
+// forgets what was reported when it is given another policy set: where something
+// is reported, the sidecar speaks of this one.
 func newSession(s mesh.Sidecar, beatEvery time.Duration) *session {
-	return &session{sidecar: s, beatEvery: beatEvery, welcomed: -1}
+	return &session{sidecar: s, beatEvery: beatEvery, welcomed: -1, ofSet: s.Last.Revision != ""}
 }
 
 // rebind gives the sidecar another registration. What it said of another
-// policy set says nothing of its new one.
+// policy set says nothing of its new one, and what it says next may still be of
+// the other.
 func (s *session) rebind(to mesh.Sidecar) {
 	if to.PolicySet != s.sidecar.PolicySet {
-		s.said = revisionKey{}
+		s.said, s.ofSet = revisionKey{}, false
 	}
 	s.sidecar = to
 }

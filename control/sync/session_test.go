@@ -23,6 +23,13 @@ func bound(set string) mesh.Sidecar {
 	return mesh.Sidecar{ID: "id", Name: "a", Tenant: "org1", PolicySet: set, Version: 1}
 }
 
+// known is a sidecar that has reported something of its policy set before.
+func known(set string) mesh.Sidecar {
+	s := bound(set)
+	s.Last.Generation, s.Last.Revision = 1, fakeID(1)
+	return s
+}
+
 // viewOf is a view with live data for everybody in org1 and one activation.
 func viewOf(version int64, keys ...revisionKey) *view {
 	v := &view{
@@ -67,7 +74,7 @@ func mustTake(t *testing.T, s *session, now time.Time, up *pb.Up) heard {
 
 func greeted(t *testing.T, st *pb.Status) *session {
 	t.Helper()
-	s := newSession(bound("p"), beatWithin)
+	s := newSession(known("p"), beatWithin)
 	mustTake(t, s, start, helloOf(st))
 	return s
 }
@@ -225,47 +232,6 @@ func TestAcknowledgedWhileSending(t *testing.T) {
 	}
 }
 
-func TestRebind(t *testing.T) {
-	t.Parallel()
-	// The sets have the same content and generation: what was held of one
-	// stands for nothing of the other.
-	v := viewOf(1, revisionKey{"p", 1, fakeID(1)}, revisionKey{"q", 1, fakeID(1)})
-	s := greeted(t, &pb.Status{Generation: 1, Revision: fakeID(1)})
-	drive(s, start, v, start)
-	to := bound("q")
-	to.Version = 2
-	s.rebind(to)
-	if d := cmp.Diff([]kind{sendWelcome, sendRevision}, drive(s, start, v, start)); d != "" {
-		t.Errorf("another set (-want +got):\n%s", d)
-	}
-	to.Version, to.Tenant = 3, "org2"
-	s.rebind(to)
-	v.live[audience{tenant: "org2"}] = &liveMessage{key: liveKey{1, audience{tenant: "org2"}}}
-	if d := cmp.Diff([]kind{sendWelcome, sendLive}, drive(s, start, v, start)); d != "" {
-		t.Errorf("another tenant (-want +got):\n%s", d)
-	}
-	to.Version, to.Name = 4, "b"
-	s.rebind(to)
-	if d := cmp.Diff([]kind{sendWelcome}, drive(s, start, v, start)); d != "" {
-		t.Errorf("another name (-want +got):\n%s", d)
-	}
-}
-
-// TestRebindFromAHigherGeneration: generations of two sets have no order.
-func TestRebindFromAHigherGeneration(t *testing.T) {
-	t.Parallel()
-	v := viewOf(1, revisionKey{"p", 9, fakeID(9)}, revisionKey{"q", 1, fakeID(1)})
-	s := greeted(t, &pb.Status{Generation: 9, Revision: fakeID(9)})
-	drive(s, start, v, start)
-	to := bound("q")
-	to.Version = 2
-	s.rebind(to)
-	drive(s, start, v, start)
-	if got := drive(s, start.Add(resendAfter), v, time.Time{}); len(got) != 1 || got[0] != sendRevision {
-		t.Errorf("sent %v after 10 s, want the revision again", got)
-	}
-}
-
 func TestBatches(t *testing.T) {
 	t.Parallel()
 	v := viewOf(1)
@@ -348,7 +314,7 @@ func TestTakeRefuses(t *testing.T) {
 
 func TestReport(t *testing.T) {
 	t.Parallel()
-	s := newSession(bound("p"), beatWithin)
+	s := newSession(known("p"), beatWithin)
 	first := start.Add(-time.Hour)
 	s.sidecar.Last.Refused = mesh.Refusal{Revision: fakeID(2), At: first}
 	up := &pb.Up{Message: &pb.Up_Hello{Hello: &pb.Hello{

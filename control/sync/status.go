@@ -69,19 +69,44 @@ func (s *session) status(now time.Time, st *pb.Status) (heard, error) {
 		return heard{}, err
 	}
 	r := &s.report
-	r.At, r.Generation, r.Revision, r.LiveEpoch = now, st.GetGeneration(), st.GetRevision(), st.GetLiveEpoch()
+	r.At, r.LiveEpoch = now, st.GetLiveEpoch()
 	r.Skew = 0
 	if ms := st.GetNowUnixMs(); ms > 0 {
 		r.Skew = time.UnixMilli(ms).Sub(now)
 	}
-	r.Refused = refusal(now, st.GetRefused(), r.Refused)
-	s.said = revisionKey{s.sidecar.PolicySet, r.Generation, r.Revision}
+	s.ofSet = s.ofSet || s.answers(st)
+	s.enforced(now, st)
 	out := heard{report: new(*r)}
 	if !s.acked && s.revision.generation > 0 && s.said == s.revision {
 		s.acked = true
 		out.acked, out.after = true, now.Sub(s.first)
 	}
 	return out, nil
+}
+
+// answers reports whether a status can only be of the sidecar's policy set: it
+// enforces, or refuses, what was sent of that set on this stream.
+func (s *session) answers(st *pb.Status) bool {
+	sent, refused := s.revision, st.GetRefused()
+	if sent.generation == 0 || sent.set != s.sidecar.PolicySet {
+		return false
+	}
+	return sent == revisionKey{sent.set, st.GetGeneration(), st.GetRevision()} ||
+		sent == revisionKey{sent.set, refused.GetGeneration(), refused.GetRevision()}
+}
+
+// enforced puts on record what the sidecar enforces and refuses, if it is known
+// to be of its policy set. Else nothing is, and what is active there is sent,
+// though it may be the same content under the same number.
+func (s *session) enforced(now time.Time, st *pb.Status) {
+	r := &s.report
+	if !s.ofSet {
+		r.Generation, r.Revision, r.Refused, s.said = 0, "", mesh.Refusal{}, revisionKey{}
+		return
+	}
+	r.Generation, r.Revision = st.GetGeneration(), st.GetRevision()
+	r.Refused = refusal(now, st.GetRefused(), r.Refused)
+	s.said = revisionKey{s.sidecar.PolicySet, r.Generation, r.Revision}
 }
 
 // check refuses a status that no sidecar of any build means.

@@ -1,9 +1,12 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"time"
+
+	"gatehouse/internal/ratelimit"
 )
 
 // Bounds of one policy set.
@@ -140,7 +143,20 @@ func readLimit(o object, taken names) Limit {
 	l.OnError = readOnError(o, l.Scope)
 	o.notEmpty("key")
 	l.Burst = o.integer("burst", l.Rate.Count, 1, maxRate)
+	if l.Scope == ScopeMesh {
+		checkMeshLimit(o, l)
+	}
 	return l
+}
+
+// checkMeshLimit refuses a limit that control would not count. What is wrong
+// with the rate or the burst alone was said already.
+func checkMeshLimit(o object, l Limit) {
+	a := ratelimit.Ask{Count: l.Rate.Count, Per: l.Rate.Per, Burst: l.Burst}
+	if errors.Is(a.CheckMesh(), ratelimit.ErrMeshSpan) {
+		o.fault("burst", "%d at %d in %s are free again after more than %d days, the most with scope: %s",
+			l.Burst, l.Rate.Count, l.Rate.Per, ratelimit.MaxMeshSpan/(24*time.Hour), ScopeMesh)
+	}
 }
 
 // readOnError reads what only a limit of the mesh can need: whoever counts for

@@ -202,6 +202,13 @@ func TestLimits(t *testing.T) {
 		{"mesh denies", "limits: [{name: a, key: [role], rate: 6/s, scope: mesh, on_error: deny}]\n" + tail, nil},
 		{"mesh opens", "limits: [{name: a, key: [role], rate: 6/s, scope: mesh, on_error: allow}]\n" + tail, []string{
 			`f:1:67: limits[0].on_error: "allow" is not one of local, deny`}},
+		{"mesh for 31 days", "limits: [{name: a, key: [role], rate: 1/day, burst: 31, scope: mesh}]\n" + tail, nil},
+		{"mesh for longer", "limits: [{name: a, key: [role], rate: 1/day, burst: 1000000, scope: mesh}]\n" + tail, []string{
+			"f:1:53: limits[0].burst: 1000000 at 1 in 24h0m0s are free again after more than 31 days, the most with scope: mesh"}},
+		{"mesh at the most", "limits: [{name: a, key: [role], rate: 1000000/day, burst: 1000000, scope: mesh}, {name: b, key: [role], rate: 999999/day, scope: mesh}]\n" + tail, nil},
+		{"mesh without a rate", "limits: [{name: a, key: [role], rate: 0/day, burst: 1000000, scope: mesh}]\n" + tail, []string{
+			`f:1:39: limits[0].rate: "0/day" is not a rate such as 600/min`}},
+		{"sidecar for longer", "limits: [{name: a, key: [role], rate: 1/day, burst: 1000000}]\n" + tail, nil},
 		{"empty key", "limits: [{name: a, key: [], rate: 6/s}]\n" + tail, []string{"f:1:25: limits[0].key: is an empty list"}},
 		{"key is text", "limits: [{name: a, key: role, rate: 6/s}]\n" + tail, []string{"f:1:25: limits[0].key: must be a list, is text"}},
 		{"same name", "limits: [{name: a, key: [role], rate: 6/s}, {name: a, key: [role], rate: 6/s}]\n" + tail, []string{

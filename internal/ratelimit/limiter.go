@@ -1,5 +1,6 @@
 // Package ratelimit owns limits that one sidecar counts for itself: a pure
-// decision (GCRA) and the Limiter, which keeps the counters in memory.
+// decision (GCRA) and the Limiter, which keeps the counters in memory. Of the
+// limits that the mesh counts it owns the bounds.
 //
 // It refuses to guess: a rate or burst below one, a full table and a cost above
 // the burst deny. A request passes all of its limits or consumes nothing, so

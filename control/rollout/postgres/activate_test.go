@@ -81,10 +81,11 @@ func TestGenerationsPassTheSidecars(t *testing.T) {
 	f := newFixture(t)
 	a, b, c := f.push(t, "base", "a"), f.push(t, "base", "b"), f.push(t, "base", "c")
 	f.sidecar(t, "behind", "base", a, "active", 3)
-	f.sidecar(t, "ahead", "base", a, "revoked", 41)
+	f.sidecar(t, "ahead", "base", a, "active", 41)
+	f.sidecar(t, "gone", "base", a, "revoked", 5000) // it takes nothing any more
 	f.push(t, "other", "a")
 	f.sidecar(t, "elsewhere", "other", a, "active", 99)
-	if p := f.activate(t, "base", a); p.Active.Generation != 42 || p.Sidecars != 1 || p.InForce != 0 {
+	if p := f.activate(t, "base", a); p.Active.Generation != 42 || p.Sidecars != 2 || p.InForce != 0 {
 		t.Errorf("got %+v as of %+v, want generation 42 that nobody reported", p.Active, p)
 	}
 	f.exec(t, `UPDATE sidecars SET generation = 9223372036854775807 WHERE name = 'ahead'`)
@@ -98,8 +99,8 @@ func TestGenerationsPassTheSidecars(t *testing.T) {
 	}
 	f.exec(t, `UPDATE sidecars SET generation = 45 WHERE name = 'behind'`)
 	f.sidecar(t, "other-revision", "base", a, "active", 45)
-	if p, err := f.PolicySet(t.Context(), "base"); err != nil || p.Sidecars != 2 || p.InForce != 1 {
-		t.Errorf("got %+v and %v, want one of two sidecars in force", p, err)
+	if p, err := f.PolicySet(t.Context(), "base"); err != nil || p.Sidecars != 3 || p.InForce != 1 {
+		t.Errorf("got %+v and %v, want one of three sidecars in force", p, err)
 	}
 }
 

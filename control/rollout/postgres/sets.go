@@ -33,7 +33,7 @@ const (
 	lockSet        = `SELECT version FROM policy_sets WHERE name = $1 FOR NO KEY UPDATE`
 	selectStanding = `
 SELECT a.generation, a.revision_id, a.kind, greatest(a.generation, 0, (
-	SELECT max(s.generation) FROM sidecars s WHERE s.policy_set = p.name AND s.generation <= coalesce(a.generation, 0) + $2))
+	SELECT max(s.generation) FROM sidecars s WHERE s.policy_set = p.name AND s.status = 'active' AND s.generation <= coalesce(a.generation, 0) + $2))
 FROM policy_sets p LEFT JOIN LATERAL (` + newest + `) a ON true WHERE p.name = $1`
 	// One revision is never activated twice in a row, so that this reads two rows.
 	selectPrevious = `
