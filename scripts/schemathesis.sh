@@ -15,7 +15,7 @@ readonly operator_examples=10  # requests of each operation and phase
 readonly admin_examples=${EXAMPLES:-100}
 readonly seed=${SEED:-20260101}
 readonly operator_least=10     # operations that must have succeeded
-readonly admin_least=47         # of 54; some need what a run may not have left
+readonly admin_least=52         # of 64; some need what a run may not have left
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 die() { echo "schemathesis.sh: $*" >&2; exit 1; }
@@ -25,7 +25,7 @@ trap 'rm -rf "$tmp"' EXIT
 # limits_file prints a file of limits that no run reaches.
 limits_file() {
   local name
-  for name in admin operator developer observer anonymous probe failed_logins; do echo "$name: 1000000"; done
+  for name in admin operator developer observer anonymous probe sessions failed_logins budget_requests; do echo "$name: 1000000"; done
 }
 
 # fetch prints the folder of the virtual environment, and makes it if need be:

@@ -86,7 +86,7 @@ check_service() {
   expect 'request id is kept' 200 'h["x-request-id"] == "smoke-1"'
 }
 
-# check_logins leaves the tokens in admin and observer.
+# check_logins leaves the tokens in admin, operator and observer.
 check_logins() {
   local user tenant
   for user in admin operator developer observer; do
@@ -95,6 +95,7 @@ check_logins() {
     login "$user" "${user}123"
     expect "login of $user" 200 '[b["role"], b["tenant_id"]] == want and b["token_type"] == "Bearer" and b["expires_in"] > 0' "$user" "$tenant"
     if [[ $user == admin ]]; then admin="authorization: Bearer $(member access_token)"; fi
+    if [[ $user == operator ]]; then operator="authorization: Bearer $(member access_token)"; fi
     if [[ $user == observer ]]; then observer="authorization: Bearer $(member access_token)"; fi
   done
 }
@@ -118,6 +119,22 @@ check_governance() {
   local defaults='architect: 2 43200 True, developer: 5 7200 False, reviewer: 3 14400 False, security: 1 86400 True, tester: 5 7200 False'
   call GET /api/v1/governance/status -H "$admin"
   expect 'governance status' 200 '", ".join(sorted("{agent_role}: {daily_limit} {cooldown_seconds} {requires_approval}".format(**i) for i in b["items"])) == want[0]' "$defaults"
+}
+
+# check_budget makes a limit of a month, where there is none, and takes it away.
+check_budget() {
+  local id=smoke-$$-$RANDOM limit hold
+  send POST /api/v1/budget/limits '{"tenant_id": "org1", "project_id": "proj1", "window": "month", "tokens": 1000000000}' -H "$admin"
+  limit=$(member id)
+  hold="{\"request_id\": \"$id\", \"tenant_id\": \"org1\", \"project_id\": \"proj1\", \"estimated_tokens\": 100}"
+  send POST /api/v1/budget/request "$hold" -H "$operator"
+  send POST /api/v1/budget/request "$hold" -H "$operator"
+  expect 'budget: asked twice, held once' 201 'b["reserved_tokens"] == 100 and b["state"] == "held" and h["idempotent-replayed"] == "true"'
+  call GET '/api/v1/budget/state?project_id=proj1' -H "$observer"
+  expect 'budget: the state adds up' 200 'b["items"] and all(i["used"] + i["reserved"] <= i["ceiling"] for i in b["items"]) and any(i["reserved"] >= 100 and i["used"] + i["reserved"] + i["available"] == i["limit"] for i in b["items"])'
+  send POST /api/v1/budget/commit "{\"request_id\": \"$id\", \"actual_tokens\": 40}" -H "$operator"
+  expect 'budget: what was not used is given back' 200 '[b["state"], b["charged_tokens"], b["returned_tokens"], b["late"]] == ["committed", 40, 60, False]'
+  if [[ -n $limit ]]; then call DELETE "/api/v1/budget/limits/$limit?tenant_id=org1" -H "$admin"; fi
 }
 
 # check_refusals logs in as a user of its own: failures count against the account.
@@ -201,11 +218,12 @@ check_injections() {
   done
 }
 
-admin='' observer=''
+admin='' operator='' observer=''
 check_service
 check_logins
 check_root
 check_governance
+check_budget
 check_refusals
 check_permissions
 check_requests

@@ -36,6 +36,150 @@ func (e AgentStatus) Valid() bool {
 	}
 }
 
+// Defines values for BudgetHoldState.
+const (
+	BudgetHoldStateCommitted BudgetHoldState = "committed"
+	BudgetHoldStateExpired   BudgetHoldState = "expired"
+	BudgetHoldStateHeld      BudgetHoldState = "held"
+	BudgetHoldStateReleased  BudgetHoldState = "released"
+)
+
+// Valid indicates whether the value is a known member of the BudgetHoldState enum.
+func (e BudgetHoldState) Valid() bool {
+	switch e {
+	case BudgetHoldStateCommitted:
+		return true
+	case BudgetHoldStateExpired:
+		return true
+	case BudgetHoldStateHeld:
+		return true
+	case BudgetHoldStateReleased:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetSettlementState.
+const (
+	BudgetSettlementStateCommitted BudgetSettlementState = "committed"
+	BudgetSettlementStateReleased  BudgetSettlementState = "released"
+)
+
+// Valid indicates whether the value is a known member of the BudgetSettlementState enum.
+func (e BudgetSettlementState) Valid() bool {
+	switch e {
+	case BudgetSettlementStateCommitted:
+		return true
+	case BudgetSettlementStateReleased:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetTransactionKind.
+const (
+	BudgetTransactionKindClose   BudgetTransactionKind = "close"
+	BudgetTransactionKindCommit  BudgetTransactionKind = "commit"
+	BudgetTransactionKindCorrect BudgetTransactionKind = "correct"
+	BudgetTransactionKindExpire  BudgetTransactionKind = "expire"
+	BudgetTransactionKindLimit   BudgetTransactionKind = "limit"
+	BudgetTransactionKindRelease BudgetTransactionKind = "release"
+	BudgetTransactionKindReserve BudgetTransactionKind = "reserve"
+	BudgetTransactionKindTopUp   BudgetTransactionKind = "top_up"
+)
+
+// Valid indicates whether the value is a known member of the BudgetTransactionKind enum.
+func (e BudgetTransactionKind) Valid() bool {
+	switch e {
+	case BudgetTransactionKindClose:
+		return true
+	case BudgetTransactionKindCommit:
+		return true
+	case BudgetTransactionKindCorrect:
+		return true
+	case BudgetTransactionKindExpire:
+		return true
+	case BudgetTransactionKindLimit:
+		return true
+	case BudgetTransactionKindRelease:
+		return true
+	case BudgetTransactionKindReserve:
+		return true
+	case BudgetTransactionKindTopUp:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetTransactionOrigin.
+const (
+	BudgetTransactionOriginAdmin  BudgetTransactionOrigin = "admin"
+	BudgetTransactionOriginApi    BudgetTransactionOrigin = "api"
+	BudgetTransactionOriginInline BudgetTransactionOrigin = "inline"
+)
+
+// Valid indicates whether the value is a known member of the BudgetTransactionOrigin enum.
+func (e BudgetTransactionOrigin) Valid() bool {
+	switch e {
+	case BudgetTransactionOriginAdmin:
+		return true
+	case BudgetTransactionOriginApi:
+		return true
+	case BudgetTransactionOriginInline:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetUsageScope.
+const (
+	BudgetUsageScopeProject BudgetUsageScope = "project"
+	BudgetUsageScopeTenant  BudgetUsageScope = "tenant"
+)
+
+// Valid indicates whether the value is a known member of the BudgetUsageScope enum.
+func (e BudgetUsageScope) Valid() bool {
+	switch e {
+	case BudgetUsageScopeProject:
+		return true
+	case BudgetUsageScopeTenant:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetWindow.
+const (
+	Day   BudgetWindow = "day"
+	Hour  BudgetWindow = "hour"
+	Month BudgetWindow = "month"
+	Total BudgetWindow = "total"
+	Week  BudgetWindow = "week"
+)
+
+// Valid indicates whether the value is a known member of the BudgetWindow enum.
+func (e BudgetWindow) Valid() bool {
+	switch e {
+	case Day:
+		return true
+	case Hour:
+		return true
+	case Month:
+		return true
+	case Total:
+		return true
+	case Week:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for GovernanceRuleRefusal.
 const (
 	Cooldown    GovernanceRuleRefusal = "cooldown"
@@ -134,22 +278,22 @@ func (e ReadyStatus) Valid() bool {
 
 // Defines values for Role.
 const (
-	Admin     Role = "admin"
-	Developer Role = "developer"
-	Observer  Role = "observer"
-	Operator  Role = "operator"
+	RoleAdmin     Role = "admin"
+	RoleDeveloper Role = "developer"
+	RoleObserver  Role = "observer"
+	RoleOperator  Role = "operator"
 )
 
 // Valid indicates whether the value is a known member of the Role enum.
 func (e Role) Valid() bool {
 	switch e {
-	case Admin:
+	case RoleAdmin:
 		return true
-	case Developer:
+	case RoleDeveloper:
 		return true
-	case Observer:
+	case RoleObserver:
 		return true
-	case Operator:
+	case RoleOperator:
 		return true
 	default:
 		return false
@@ -260,6 +404,270 @@ type AgentReference = string
 
 // AgentRole What the agent does. It is no role of callers; governance has its rules by it.
 type AgentRole = string
+
+// BudgetCommit Callers of tenant `*` give the tenant.
+type BudgetCommit struct {
+	ActualTokens int64 `json:"actual_tokens"`
+
+	// ProjectId The name of a project, unique in its tenant.
+	ProjectId *ProjectName `json:"project_id,omitempty"`
+
+	// RequestId The id of a request, a UUID or any other text. It is unique in its tenant.
+	RequestId BudgetRequestName `json:"request_id"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId *TenantName `json:"tenant_id,omitempty"`
+}
+
+// BudgetHold defines model for BudgetHold.
+type BudgetHold struct {
+	// ExpiresAt RFC 3339, in UTC.
+	ExpiresAt Time `json:"expires_at"`
+
+	// ProjectId The name of a project, unique in its tenant.
+	ProjectId ProjectName `json:"project_id"`
+
+	// RequestId The id of a request, a UUID or any other text. It is unique in its tenant.
+	RequestId      BudgetRequestName `json:"request_id"`
+	ReservedTokens int64             `json:"reserved_tokens"`
+	State          BudgetHoldState   `json:"state"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+}
+
+// BudgetHoldState defines model for BudgetHold.State.
+type BudgetHoldState string
+
+// BudgetLimit defines model for BudgetLimit.
+type BudgetLimit struct {
+	// ClosedAt When it was deleted: the last of its holds are waited for.
+	ClosedAt *time.Time `json:"closed_at,omitempty"`
+
+	// CreatedAt RFC 3339, in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// Id A UUID in lower case.
+	Id ID `json:"id"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId ProjectReference `json:"project_id"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+
+	// TimeZone Of the IANA database.
+	TimeZone TimeZone `json:"time_zone"`
+	Tokens   int64    `json:"tokens"`
+
+	// UpdatedAt RFC 3339, in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// Version Grows with each change; the `ETag` is this number in quotes.
+	Version Version `json:"version"`
+
+	// Window What a limit counts over. Days, weeks (from Monday) and months begin at midnight of its time zone.
+	Window BudgetWindow `json:"window"`
+}
+
+// BudgetLimitCreate Without a project it is one of the tenant, for all of its projects together.
+type BudgetLimitCreate struct {
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId *ProjectReference `json:"project_id,omitempty"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+
+	// TimeZone Of the IANA database.
+	TimeZone *string `json:"time_zone,omitempty"`
+	Tokens   int64   `json:"tokens"`
+
+	// Window What a limit counts over. Days, weeks (from Monday) and months begin at midnight of its time zone.
+	Window BudgetWindow `json:"window"`
+}
+
+// BudgetLimitList defines model for BudgetLimitList.
+type BudgetLimitList struct {
+	Items []BudgetLimit `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// BudgetLimitUpdate defines model for BudgetLimitUpdate.
+type BudgetLimitUpdate struct {
+	Tokens int64 `json:"tokens"`
+}
+
+// BudgetRelease Callers of tenant `*` give the tenant.
+type BudgetRelease struct {
+	// ProjectId The name of a project, unique in its tenant.
+	ProjectId *ProjectName `json:"project_id,omitempty"`
+
+	// RequestId The id of a request, a UUID or any other text. It is unique in its tenant.
+	RequestId BudgetRequestName `json:"request_id"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId *TenantName `json:"tenant_id,omitempty"`
+}
+
+// BudgetRequest defines model for BudgetRequest.
+type BudgetRequest struct {
+	EstimatedTokens int64 `json:"estimated_tokens"`
+
+	// Model Which will be asked.
+	Model *string `json:"model,omitempty"`
+
+	// ProjectId The name of a project, unique in its tenant.
+	ProjectId ProjectName `json:"project_id"`
+
+	// Purpose What for, for people.
+	Purpose *string `json:"purpose,omitempty"`
+
+	// RequestId The id of a request, a UUID or any other text. It is unique in its tenant.
+	RequestId BudgetRequestName `json:"request_id"`
+
+	// TaskId A UUID in lower case.
+	TaskId *ID `json:"task_id,omitempty"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+
+	// TtlSeconds When the hold expires.
+	TtlSeconds *int64 `json:"ttl_seconds,omitempty"`
+}
+
+// BudgetRequestName The id of a request, a UUID or any other text. It is unique in its tenant.
+type BudgetRequestName = string
+
+// BudgetSettlement defines model for BudgetSettlement.
+type BudgetSettlement struct {
+	// ChargedTokens What was used.
+	ChargedTokens int64 `json:"charged_tokens"`
+
+	// Late The hold had expired.
+	Late bool `json:"late"`
+
+	// OverrunTokens Of what was used, what the limit that was exceeded most had no room for.
+	OverrunTokens int64 `json:"overrun_tokens"`
+
+	// ProjectId The name of a project, unique in its tenant.
+	ProjectId ProjectName `json:"project_id"`
+
+	// RequestId The id of a request, a UUID or any other text. It is unique in its tenant.
+	RequestId BudgetRequestName `json:"request_id"`
+
+	// ReturnedTokens Of the hold; 0 where it had expired, which gave all back.
+	ReturnedTokens int64 `json:"returned_tokens"`
+
+	// SettledAt RFC 3339, in UTC.
+	SettledAt Time                  `json:"settled_at"`
+	State     BudgetSettlementState `json:"state"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+}
+
+// BudgetSettlementState defines model for BudgetSettlement.State.
+type BudgetSettlementState string
+
+// BudgetState defines model for BudgetState.
+type BudgetState struct {
+	Items []BudgetUsage `json:"items"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId ProjectReference `json:"project_id"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+}
+
+// BudgetTransaction defines model for BudgetTransaction.
+type BudgetTransaction struct {
+	// At RFC 3339, in UTC.
+	At      Time   `json:"at"`
+	Attempt *int64 `json:"attempt,omitempty"`
+
+	// Id Grows.
+	Id   int64                 `json:"id"`
+	Kind BudgetTransactionKind `json:"kind"`
+	Late bool                  `json:"late"`
+
+	// Limit What a limit was changed to.
+	Limit *int64 `json:"limit,omitempty"`
+
+	// LimitId A UUID in lower case.
+	LimitId ID `json:"limit_id"`
+
+	// Origin A caller of this API, a sidecar, or who changed a limit.
+	Origin BudgetTransactionOrigin `json:"origin"`
+
+	// Overrun By how much it changed.
+	Overrun int64 `json:"overrun"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId ProjectReference `json:"project_id"`
+	RequestId *string          `json:"request_id,omitempty"`
+
+	// Reserved By how much it changed.
+	Reserved int64 `json:"reserved"`
+
+	// Used By how much it changed.
+	Used int64 `json:"used"`
+}
+
+// BudgetTransactionKind defines model for BudgetTransaction.Kind.
+type BudgetTransactionKind string
+
+// BudgetTransactionOrigin A caller of this API, a sidecar, or who changed a limit.
+type BudgetTransactionOrigin string
+
+// BudgetTransactionList defines model for BudgetTransactionList.
+type BudgetTransactionList struct {
+	Items []BudgetTransaction `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// BudgetUsage defines model for BudgetUsage.
+type BudgetUsage struct {
+	// Available What may still be held.
+	Available int64 `json:"available"`
+
+	// Ceiling Never exceeded by used and reserved together: the limit, or what they were when it was lowered.
+	Ceiling int64 `json:"ceiling"`
+	Limit   int64 `json:"limit"`
+
+	// LimitId A UUID in lower case.
+	LimitId ID `json:"limit_id"`
+
+	// Overrun Used beyond the limit; no part of used.
+	Overrun int64 `json:"overrun"`
+
+	// PeriodStart RFC 3339, in UTC.
+	PeriodStart Time `json:"period_start"`
+
+	// Reserved Held and not settled.
+	Reserved int64 `json:"reserved"`
+
+	// ResetsAt RFC 3339, in UTC.
+	ResetsAt *Time            `json:"resets_at,omitempty"`
+	Scope    BudgetUsageScope `json:"scope"`
+
+	// TimeZone Of the IANA database.
+	TimeZone TimeZone `json:"time_zone"`
+	Used     int64    `json:"used"`
+
+	// Window What a limit counts over. Days, weeks (from Monday) and months begin at midnight of its time zone.
+	Window BudgetWindow `json:"window"`
+}
+
+// BudgetUsageScope defines model for BudgetUsage.Scope.
+type BudgetUsageScope string
+
+// BudgetWindow What a limit counts over. Days, weeks (from Monday) and months begin at midnight of its time zone.
+type BudgetWindow string
 
 // Client defines model for Client.
 type Client struct {
@@ -914,6 +1322,9 @@ type TenantUpdate struct {
 // Time RFC 3339, in UTC.
 type Time = time.Time
 
+// TimeZone Of the IANA database.
+type TimeZone = string
+
 // Token defines model for Token.
 type Token struct {
 	AccessToken string `json:"access_token"`
@@ -1000,6 +1411,9 @@ type Version = int64
 // AgentID A UUID in lower case.
 type AgentID = ID
 
+// BudgetLimitID A UUID in lower case.
+type BudgetLimitID = ID
+
 // ClientID A UUID in lower case.
 type ClientID = ID
 
@@ -1011,6 +1425,12 @@ type DecisionID = DecisionName
 
 // FilterAllowed defines model for FilterAllowed.
 type FilterAllowed = bool
+
+// FilterProject The name of a project, unique in its tenant.
+type FilterProject = ProjectName
+
+// FilterRequest The id of a request, a UUID or any other text. It is unique in its tenant.
+type FilterRequest = BudgetRequestName
 
 // FilterRoute defines model for FilterRoute.
 type FilterRoute = FilterText
@@ -1076,6 +1496,69 @@ type BlockAgentParams struct {
 type UnblockAgentParams struct {
 	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListBudgetLimitsParams defines parameters for ListBudgetLimits.
+type ListBudgetLimitsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// DeleteBudgetLimitParams defines parameters for DeleteBudgetLimit.
+type DeleteBudgetLimitParams struct {
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetBudgetLimitParams defines parameters for GetBudgetLimit.
+type GetBudgetLimitParams struct {
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// UpdateBudgetLimitParams defines parameters for UpdateBudgetLimit.
+type UpdateBudgetLimitParams struct {
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetBudgetStateParams defines parameters for GetBudgetState.
+type GetBudgetStateParams struct {
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// ProjectId The project. Callers of a project may name their own.
+	ProjectId *FilterProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+}
+
+// ListBudgetTransactionsParams defines parameters for ListBudgetTransactions.
+type ListBudgetTransactionsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// ProjectId The project. Callers of a project may name their own.
+	ProjectId *FilterProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// RequestId Only of this request.
+	RequestId *FilterRequest `form:"request_id,omitempty" json:"request_id,omitempty"`
 }
 
 // ListClientsParams defines parameters for ListClients.
@@ -1327,6 +1810,21 @@ type RevokeTokensJSONRequestBody = RevocationCreate
 // IssueTokenJSONRequestBody defines body for IssueToken for application/json ContentType.
 type IssueTokenJSONRequestBody = ClientTokenRequest
 
+// CommitBudgetJSONRequestBody defines body for CommitBudget for application/json ContentType.
+type CommitBudgetJSONRequestBody = BudgetCommit
+
+// CreateBudgetLimitJSONRequestBody defines body for CreateBudgetLimit for application/json ContentType.
+type CreateBudgetLimitJSONRequestBody = BudgetLimitCreate
+
+// UpdateBudgetLimitJSONRequestBody defines body for UpdateBudgetLimit for application/json ContentType.
+type UpdateBudgetLimitJSONRequestBody = BudgetLimitUpdate
+
+// ReleaseBudgetJSONRequestBody defines body for ReleaseBudget for application/json ContentType.
+type ReleaseBudgetJSONRequestBody = BudgetRelease
+
+// RequestBudgetJSONRequestBody defines body for RequestBudget for application/json ContentType.
+type RequestBudgetJSONRequestBody = BudgetRequest
+
 // CreateClientJSONRequestBody defines body for CreateClient for application/json ContentType.
 type CreateClientJSONRequestBody = ClientCreate
 
@@ -1551,6 +2049,36 @@ type ServerInterface interface {
 	// IssueToken Get a token as a client
 	// (POST /api/v1/auth/token)
 	IssueToken(w http.ResponseWriter, r *http.Request)
+	// CommitBudget Say what was used
+	// (POST /api/v1/budget/commit)
+	CommitBudget(w http.ResponseWriter, r *http.Request)
+	// ListBudgetLimits List limits
+	// (GET /api/v1/budget/limits)
+	ListBudgetLimits(w http.ResponseWriter, r *http.Request, params ListBudgetLimitsParams)
+	// CreateBudgetLimit Create a limit
+	// (POST /api/v1/budget/limits)
+	CreateBudgetLimit(w http.ResponseWriter, r *http.Request)
+	// DeleteBudgetLimit Delete a limit
+	// (DELETE /api/v1/budget/limits/{limit_id})
+	DeleteBudgetLimit(w http.ResponseWriter, r *http.Request, limitId BudgetLimitID, params DeleteBudgetLimitParams)
+	// GetBudgetLimit Get a limit
+	// (GET /api/v1/budget/limits/{limit_id})
+	GetBudgetLimit(w http.ResponseWriter, r *http.Request, limitId BudgetLimitID, params GetBudgetLimitParams)
+	// UpdateBudgetLimit Change how many tokens a limit allows
+	// (PATCH /api/v1/budget/limits/{limit_id})
+	UpdateBudgetLimit(w http.ResponseWriter, r *http.Request, limitId BudgetLimitID, params UpdateBudgetLimitParams)
+	// ReleaseBudget Give all of a hold back
+	// (POST /api/v1/budget/release)
+	ReleaseBudget(w http.ResponseWriter, r *http.Request)
+	// RequestBudget Hold tokens
+	// (POST /api/v1/budget/request)
+	RequestBudget(w http.ResponseWriter, r *http.Request)
+	// GetBudgetState Where the limits stand
+	// (GET /api/v1/budget/state)
+	GetBudgetState(w http.ResponseWriter, r *http.Request, params GetBudgetStateParams)
+	// ListBudgetTransactions List what happened to limits
+	// (GET /api/v1/budget/transactions)
+	ListBudgetTransactions(w http.ResponseWriter, r *http.Request, params ListBudgetTransactionsParams)
 	// ListClients List clients
 	// (GET /api/v1/clients)
 	ListClients(w http.ResponseWriter, r *http.Request, params ListClientsParams)
@@ -1982,6 +2510,420 @@ func (siw *ServerInterfaceWrapper) IssueToken(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.IssueToken(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CommitBudget operation middleware
+func (siw *ServerInterfaceWrapper) CommitBudget(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CommitBudget(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListBudgetLimits operation middleware
+func (siw *ServerInterfaceWrapper) ListBudgetLimits(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBudgetLimitsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "tenant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tenant_id", r.URL.Query(), &params.TenantId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tenant_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tenant_id", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBudgetLimits(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateBudgetLimit operation middleware
+func (siw *ServerInterfaceWrapper) CreateBudgetLimit(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateBudgetLimit(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteBudgetLimit operation middleware
+func (siw *ServerInterfaceWrapper) DeleteBudgetLimit(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "limit_id" -------------
+	var limitId BudgetLimitID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "limit_id", r.PathValue("limit_id"), &limitId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteBudgetLimitParams
+
+	// ------------- Optional query parameter "tenant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tenant_id", r.URL.Query(), &params.TenantId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tenant_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tenant_id", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteBudgetLimit(w, r, limitId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBudgetLimit operation middleware
+func (siw *ServerInterfaceWrapper) GetBudgetLimit(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "limit_id" -------------
+	var limitId BudgetLimitID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "limit_id", r.PathValue("limit_id"), &limitId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetBudgetLimitParams
+
+	// ------------- Optional query parameter "tenant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tenant_id", r.URL.Query(), &params.TenantId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tenant_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tenant_id", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBudgetLimit(w, r, limitId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateBudgetLimit operation middleware
+func (siw *ServerInterfaceWrapper) UpdateBudgetLimit(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "limit_id" -------------
+	var limitId BudgetLimitID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "limit_id", r.PathValue("limit_id"), &limitId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateBudgetLimitParams
+
+	// ------------- Optional query parameter "tenant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tenant_id", r.URL.Query(), &params.TenantId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tenant_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tenant_id", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateBudgetLimit(w, r, limitId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ReleaseBudget operation middleware
+func (siw *ServerInterfaceWrapper) ReleaseBudget(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReleaseBudget(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RequestBudget operation middleware
+func (siw *ServerInterfaceWrapper) RequestBudget(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RequestBudget(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBudgetState operation middleware
+func (siw *ServerInterfaceWrapper) GetBudgetState(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetBudgetStateParams
+
+	// ------------- Optional query parameter "tenant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tenant_id", r.URL.Query(), &params.TenantId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tenant_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tenant_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "project_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "project_id", r.URL.Query(), &params.ProjectId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "project_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "project_id", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBudgetState(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListBudgetTransactions operation middleware
+func (siw *ServerInterfaceWrapper) ListBudgetTransactions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBudgetTransactionsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "tenant_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tenant_id", r.URL.Query(), &params.TenantId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tenant_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tenant_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "project_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "project_id", r.URL.Query(), &params.ProjectId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "project_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "project_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "request_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "request_id", r.URL.Query(), &params.RequestId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "request_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "request_id", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBudgetTransactions(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -3938,6 +4880,16 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/auth/refresh", wrapper.Refresh)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/auth/revocations", wrapper.RevokeTokens)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/auth/token", wrapper.IssueToken)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/budget/commit", wrapper.CommitBudget)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/budget/limits", wrapper.ListBudgetLimits)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/budget/limits", wrapper.CreateBudgetLimit)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/budget/limits/{limit_id}", wrapper.DeleteBudgetLimit)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/budget/limits/{limit_id}", wrapper.GetBudgetLimit)
+	m.HandleFunc(http.MethodPatch+" "+options.BaseURL+"/api/v1/budget/limits/{limit_id}", wrapper.UpdateBudgetLimit)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/budget/release", wrapper.ReleaseBudget)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/budget/request", wrapper.RequestBudget)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/budget/state", wrapper.GetBudgetState)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/budget/transactions", wrapper.ListBudgetTransactions)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients", wrapper.ListClients)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/clients", wrapper.CreateClient)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/clients/{client_id}", wrapper.DeleteClient)
@@ -4284,6 +5236,300 @@ func (response IssueToken200JSONResponse) VisitIssueTokenResponse(w http.Respons
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CommitBudgetRequestObject struct {
+	Body *CommitBudgetJSONRequestBody
+}
+
+type CommitBudgetResponseObject interface {
+	VisitCommitBudgetResponse(w http.ResponseWriter) error
+}
+
+type CommitBudget200ResponseHeaders struct {
+	IdempotentReplayed *bool
+}
+
+type CommitBudget200JSONResponse struct {
+	Body    BudgetSettlement
+	Headers CommitBudget200ResponseHeaders
+}
+
+func (response CommitBudget200JSONResponse) VisitCommitBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotentReplayed != nil {
+		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBudgetLimitsRequestObject struct {
+	Params ListBudgetLimitsParams
+}
+
+type ListBudgetLimitsResponseObject interface {
+	VisitListBudgetLimitsResponse(w http.ResponseWriter) error
+}
+
+type ListBudgetLimits200ResponseHeaders struct {
+	Link *string
+}
+
+type ListBudgetLimits200JSONResponse struct {
+	Body    BudgetLimitList
+	Headers ListBudgetLimits200ResponseHeaders
+}
+
+func (response ListBudgetLimits200JSONResponse) VisitListBudgetLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateBudgetLimitRequestObject struct {
+	Body *CreateBudgetLimitJSONRequestBody
+}
+
+type CreateBudgetLimitResponseObject interface {
+	VisitCreateBudgetLimitResponse(w http.ResponseWriter) error
+}
+
+type CreateBudgetLimit201ResponseHeaders struct {
+	ETag     string
+	Location string
+}
+
+type CreateBudgetLimit201JSONResponse struct {
+	Body    BudgetLimit
+	Headers CreateBudgetLimit201ResponseHeaders
+}
+
+func (response CreateBudgetLimit201JSONResponse) VisitCreateBudgetLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteBudgetLimitRequestObject struct {
+	LimitId BudgetLimitID `json:"limit_id"`
+	Params  DeleteBudgetLimitParams
+}
+
+type DeleteBudgetLimitResponseObject interface {
+	VisitDeleteBudgetLimitResponse(w http.ResponseWriter) error
+}
+
+type DeleteBudgetLimit204Response struct {
+}
+
+func (response DeleteBudgetLimit204Response) VisitDeleteBudgetLimitResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type GetBudgetLimitRequestObject struct {
+	LimitId BudgetLimitID `json:"limit_id"`
+	Params  GetBudgetLimitParams
+}
+
+type GetBudgetLimitResponseObject interface {
+	VisitGetBudgetLimitResponse(w http.ResponseWriter) error
+}
+
+type GetBudgetLimit200ResponseHeaders struct {
+	ETag string
+}
+
+type GetBudgetLimit200JSONResponse struct {
+	Body    BudgetLimit
+	Headers GetBudgetLimit200ResponseHeaders
+}
+
+func (response GetBudgetLimit200JSONResponse) VisitGetBudgetLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateBudgetLimitRequestObject struct {
+	LimitId BudgetLimitID `json:"limit_id"`
+	Params  UpdateBudgetLimitParams
+	Body    *UpdateBudgetLimitJSONRequestBody
+}
+
+type UpdateBudgetLimitResponseObject interface {
+	VisitUpdateBudgetLimitResponse(w http.ResponseWriter) error
+}
+
+type UpdateBudgetLimit200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateBudgetLimit200JSONResponse struct {
+	Body    BudgetLimit
+	Headers UpdateBudgetLimit200ResponseHeaders
+}
+
+func (response UpdateBudgetLimit200JSONResponse) VisitUpdateBudgetLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseBudgetRequestObject struct {
+	Body *ReleaseBudgetJSONRequestBody
+}
+
+type ReleaseBudgetResponseObject interface {
+	VisitReleaseBudgetResponse(w http.ResponseWriter) error
+}
+
+type ReleaseBudget200ResponseHeaders struct {
+	IdempotentReplayed *bool
+}
+
+type ReleaseBudget200JSONResponse struct {
+	Body    BudgetSettlement
+	Headers ReleaseBudget200ResponseHeaders
+}
+
+func (response ReleaseBudget200JSONResponse) VisitReleaseBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotentReplayed != nil {
+		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RequestBudgetRequestObject struct {
+	Body *RequestBudgetJSONRequestBody
+}
+
+type RequestBudgetResponseObject interface {
+	VisitRequestBudgetResponse(w http.ResponseWriter) error
+}
+
+type RequestBudget201ResponseHeaders struct {
+	IdempotentReplayed *bool
+}
+
+type RequestBudget201JSONResponse struct {
+	Body    BudgetHold
+	Headers RequestBudget201ResponseHeaders
+}
+
+func (response RequestBudget201JSONResponse) VisitRequestBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotentReplayed != nil {
+		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBudgetStateRequestObject struct {
+	Params GetBudgetStateParams
+}
+
+type GetBudgetStateResponseObject interface {
+	VisitGetBudgetStateResponse(w http.ResponseWriter) error
+}
+
+type GetBudgetState200JSONResponse BudgetState
+
+func (response GetBudgetState200JSONResponse) VisitGetBudgetStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBudgetTransactionsRequestObject struct {
+	Params ListBudgetTransactionsParams
+}
+
+type ListBudgetTransactionsResponseObject interface {
+	VisitListBudgetTransactionsResponse(w http.ResponseWriter) error
+}
+
+type ListBudgetTransactions200ResponseHeaders struct {
+	Link *string
+}
+
+type ListBudgetTransactions200JSONResponse struct {
+	Body    BudgetTransactionList
+	Headers ListBudgetTransactions200ResponseHeaders
+}
+
+func (response ListBudgetTransactions200JSONResponse) VisitListBudgetTransactionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5594,6 +6840,36 @@ type StrictServerInterface interface {
 	// IssueToken Get a token as a client
 	// (POST /api/v1/auth/token)
 	IssueToken(ctx context.Context, request IssueTokenRequestObject) (IssueTokenResponseObject, error)
+	// CommitBudget Say what was used
+	// (POST /api/v1/budget/commit)
+	CommitBudget(ctx context.Context, request CommitBudgetRequestObject) (CommitBudgetResponseObject, error)
+	// ListBudgetLimits List limits
+	// (GET /api/v1/budget/limits)
+	ListBudgetLimits(ctx context.Context, request ListBudgetLimitsRequestObject) (ListBudgetLimitsResponseObject, error)
+	// CreateBudgetLimit Create a limit
+	// (POST /api/v1/budget/limits)
+	CreateBudgetLimit(ctx context.Context, request CreateBudgetLimitRequestObject) (CreateBudgetLimitResponseObject, error)
+	// DeleteBudgetLimit Delete a limit
+	// (DELETE /api/v1/budget/limits/{limit_id})
+	DeleteBudgetLimit(ctx context.Context, request DeleteBudgetLimitRequestObject) (DeleteBudgetLimitResponseObject, error)
+	// GetBudgetLimit Get a limit
+	// (GET /api/v1/budget/limits/{limit_id})
+	GetBudgetLimit(ctx context.Context, request GetBudgetLimitRequestObject) (GetBudgetLimitResponseObject, error)
+	// UpdateBudgetLimit Change how many tokens a limit allows
+	// (PATCH /api/v1/budget/limits/{limit_id})
+	UpdateBudgetLimit(ctx context.Context, request UpdateBudgetLimitRequestObject) (UpdateBudgetLimitResponseObject, error)
+	// ReleaseBudget Give all of a hold back
+	// (POST /api/v1/budget/release)
+	ReleaseBudget(ctx context.Context, request ReleaseBudgetRequestObject) (ReleaseBudgetResponseObject, error)
+	// RequestBudget Hold tokens
+	// (POST /api/v1/budget/request)
+	RequestBudget(ctx context.Context, request RequestBudgetRequestObject) (RequestBudgetResponseObject, error)
+	// GetBudgetState Where the limits stand
+	// (GET /api/v1/budget/state)
+	GetBudgetState(ctx context.Context, request GetBudgetStateRequestObject) (GetBudgetStateResponseObject, error)
+	// ListBudgetTransactions List what happened to limits
+	// (GET /api/v1/budget/transactions)
+	ListBudgetTransactions(ctx context.Context, request ListBudgetTransactionsRequestObject) (ListBudgetTransactionsResponseObject, error)
 	// ListClients List clients
 	// (GET /api/v1/clients)
 	ListClients(ctx context.Context, request ListClientsRequestObject) (ListClientsResponseObject, error)
@@ -6107,6 +7383,296 @@ func (sh *strictHandler) IssueToken(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(IssueTokenResponseObject); ok {
 		if err := validResponse.VisitIssueTokenResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CommitBudget operation middleware
+func (sh *strictHandler) CommitBudget(w http.ResponseWriter, r *http.Request) {
+	var request CommitBudgetRequestObject
+
+	var body CommitBudgetJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CommitBudget(ctx, request.(CommitBudgetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CommitBudget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CommitBudgetResponseObject); ok {
+		if err := validResponse.VisitCommitBudgetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListBudgetLimits operation middleware
+func (sh *strictHandler) ListBudgetLimits(w http.ResponseWriter, r *http.Request, params ListBudgetLimitsParams) {
+	var request ListBudgetLimitsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBudgetLimits(ctx, request.(ListBudgetLimitsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBudgetLimits")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBudgetLimitsResponseObject); ok {
+		if err := validResponse.VisitListBudgetLimitsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateBudgetLimit operation middleware
+func (sh *strictHandler) CreateBudgetLimit(w http.ResponseWriter, r *http.Request) {
+	var request CreateBudgetLimitRequestObject
+
+	var body CreateBudgetLimitJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateBudgetLimit(ctx, request.(CreateBudgetLimitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateBudgetLimit")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateBudgetLimitResponseObject); ok {
+		if err := validResponse.VisitCreateBudgetLimitResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteBudgetLimit operation middleware
+func (sh *strictHandler) DeleteBudgetLimit(w http.ResponseWriter, r *http.Request, limitId BudgetLimitID, params DeleteBudgetLimitParams) {
+	var request DeleteBudgetLimitRequestObject
+
+	request.LimitId = limitId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteBudgetLimit(ctx, request.(DeleteBudgetLimitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteBudgetLimit")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteBudgetLimitResponseObject); ok {
+		if err := validResponse.VisitDeleteBudgetLimitResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBudgetLimit operation middleware
+func (sh *strictHandler) GetBudgetLimit(w http.ResponseWriter, r *http.Request, limitId BudgetLimitID, params GetBudgetLimitParams) {
+	var request GetBudgetLimitRequestObject
+
+	request.LimitId = limitId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBudgetLimit(ctx, request.(GetBudgetLimitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBudgetLimit")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBudgetLimitResponseObject); ok {
+		if err := validResponse.VisitGetBudgetLimitResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateBudgetLimit operation middleware
+func (sh *strictHandler) UpdateBudgetLimit(w http.ResponseWriter, r *http.Request, limitId BudgetLimitID, params UpdateBudgetLimitParams) {
+	var request UpdateBudgetLimitRequestObject
+
+	request.LimitId = limitId
+	request.Params = params
+
+	var body UpdateBudgetLimitJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateBudgetLimit(ctx, request.(UpdateBudgetLimitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateBudgetLimit")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateBudgetLimitResponseObject); ok {
+		if err := validResponse.VisitUpdateBudgetLimitResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReleaseBudget operation middleware
+func (sh *strictHandler) ReleaseBudget(w http.ResponseWriter, r *http.Request) {
+	var request ReleaseBudgetRequestObject
+
+	var body ReleaseBudgetJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ReleaseBudget(ctx, request.(ReleaseBudgetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReleaseBudget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ReleaseBudgetResponseObject); ok {
+		if err := validResponse.VisitReleaseBudgetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RequestBudget operation middleware
+func (sh *strictHandler) RequestBudget(w http.ResponseWriter, r *http.Request) {
+	var request RequestBudgetRequestObject
+
+	var body RequestBudgetJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RequestBudget(ctx, request.(RequestBudgetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RequestBudget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RequestBudgetResponseObject); ok {
+		if err := validResponse.VisitRequestBudgetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBudgetState operation middleware
+func (sh *strictHandler) GetBudgetState(w http.ResponseWriter, r *http.Request, params GetBudgetStateParams) {
+	var request GetBudgetStateRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBudgetState(ctx, request.(GetBudgetStateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBudgetState")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBudgetStateResponseObject); ok {
+		if err := validResponse.VisitGetBudgetStateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListBudgetTransactions operation middleware
+func (sh *strictHandler) ListBudgetTransactions(w http.ResponseWriter, r *http.Request, params ListBudgetTransactionsParams) {
+	var request ListBudgetTransactionsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBudgetTransactions(ctx, request.(ListBudgetTransactionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBudgetTransactions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBudgetTransactionsResponseObject); ok {
+		if err := validResponse.VisitListBudgetTransactionsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

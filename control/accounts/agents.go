@@ -10,7 +10,15 @@ import (
 	"gatehouse/internal/request"
 )
 
+// maxBlocked bounds the blocked agents of a tenant: all of them go to every
+// sidecar. Blocks of agents of one tenant wait for each other, so that they can
+// be counted.
+const maxBlocked = 1_000
+
 const (
+	lockBlocked  = `SELECT pg_advisory_xact_lock(hashtextextended('gatehouse blocked agents of ' || $1, 0))`
+	countBlocked = `SELECT count(*) FROM agents WHERE tenant_id = $1 AND status = 'blocked'`
+
 	agentColumns = `g.id::text, g.tenant_id, coalesce(g.project_id, ''), g.name, g.role, g.status, g.blocked_at,
 	coalesce(g.blocked_reason, ''), g.metadata, g.created_at, g.updated_at, g.version`
 
@@ -75,7 +83,8 @@ func agentVersion(g account.Agent) int64 { return g.Version }
 
 // BlockAgent blocks an agent for g's BlockedReason. It is live data: what the
 // agent does is refused everywhere, without any token being revoked. Where it
-// is blocked already, only the audit log changes.
+// is blocked already, only the audit log changes. A tenant has room for
+// maxBlocked of them: state.conflict.
 func (s *Store) BlockAgent(ctx context.Context, by request.Principal, g account.Agent) (account.Agent, error) {
 	return s.setAgent(ctx, by, g, account.AgentBlocked, blockAgent, g.BlockedReason)
 }
@@ -102,6 +111,11 @@ func (s *Store) setAgent(ctx context.Context, by request.Principal, g account.Ag
 		if old.Status == account.AgentRetired {
 			return conflict("retired", nil)
 		}
+		if to == account.AgentBlocked {
+			if err := roomToBlock(ctx, tx, g.Tenant); err != nil {
+				return err
+			}
+		}
 		if now, err = scanAgent(tx.QueryRow(ctx, sql, append([]any{g.ID}, args...)...)); err != nil {
 			return err
 		}
@@ -109,4 +123,19 @@ func (s *Store) setAgent(ctx context.Context, by request.Principal, g account.Ag
 		return err
 	})
 	return orNone(now, err)
+}
+
+// roomToBlock refuses one more blocked agent than a tenant may have.
+func roomToBlock(ctx context.Context, tx pgx.Tx, tenant string) error {
+	if _, err := tx.Exec(ctx, lockBlocked, tenant); err != nil {
+		return err
+	}
+	var n int64
+	if err := tx.QueryRow(ctx, countBlocked, tenant).Scan(&n); err != nil {
+		return err
+	}
+	if n >= maxBlocked {
+		return conflict("too_many_blocked", nil)
+	}
+	return nil
 }

@@ -1,10 +1,13 @@
 package accounts_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -134,6 +137,62 @@ func TestBlockIsRefused(t *testing.T) {
 	if n := f.text(t, `SELECT count(*)::text FROM audit_log WHERE action IN ('agent.block', 'agent.unblock')`); n != "0" {
 		t.Errorf("%s refused changes are audited", n)
 	}
+}
+
+// TestBlockedAgentsAreBounded blocks at the bound, from several sides.
+func TestBlockedAgentsAreBounded(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const fill = `INSERT INTO agents (tenant_id, name, role, status, blocked_at)
+		SELECT 'org1', 'b' || n, 'developer', 'blocked', now() FROM generate_series(1, 999) n`
+	if _, err := f.pool.Exec(t.Context(), fill); err != nil {
+		t.Fatal(err)
+	}
+	var agents []account.Agent
+	for i := range 4 {
+		agents = append(agents, f.agent(t, fmt.Sprint("a", i), "org1"))
+	}
+	// All have counted, or wait to, when the first of them can go on.
+	held, err := f.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Rollback(context.Background()) }()
+	if _, err := held.Exec(t.Context(), `SELECT FROM live_epoch FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	errs := make([]error, len(agents))
+	var wg sync.WaitGroup
+	for i, g := range agents {
+		wg.Go(func() { _, errs[i] = f.BlockAgent(t.Context(), admin(), g) })
+	}
+	const waiting = `SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`
+	for limit := time.Now().Add(time.Minute); f.text(t, waiting) != fmt.Sprint(len(agents)); {
+		if time.Now().After(limit) {
+			t.Fatal("a minute has passed before all wait")
+		}
+	}
+	if err := held.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	blocked := slices.Index(errs, nil)
+	if blocked < 0 {
+		t.Fatalf("none is blocked: %v", errs)
+	}
+	for i, err := range errs {
+		if i != blocked {
+			wantBody(t, "above", err, `"too_many_blocked"`)
+		}
+	}
+	_, err = f.BlockAgent(t.Context(), admin(), f.agent(t, "other", "org2"))
+	wantCode(t, "another tenant's", err, "")
+	free := agents[blocked]
+	free.Version = 0
+	_, err = f.UnblockAgent(t.Context(), admin(), free)
+	wantCode(t, "unblock", err, "")
+	_, err = f.BlockAgent(t.Context(), admin(), free)
+	wantCode(t, "in its place", err, "")
 }
 
 func TestAgentPages(t *testing.T) {

@@ -1,6 +1,8 @@
 package accounts_test
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -62,6 +64,74 @@ func TestTokenIsRevokedAtOnce(t *testing.T) {
 	}
 }
 
+// TestTokenIsRevokedByEachTenant tells the tenants' revocations apart: none
+// stands in for another's.
+func TestTokenIsRevokedByEachTenant(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for _, tenant := range []string{"org1", "org2", "*"} {
+		r, err := f.RevokeToken(t.Context(), admin(), account.Revocation{Tenant: tenant, TokenID: "jti-1", Reason: "of " + tenant})
+		if err != nil || r.Tenant != tenant || r.Reason != "of "+tenant {
+			t.Errorf("%s: got %+v and %v", tenant, r, err)
+		}
+	}
+	if got := f.text(t, `SELECT string_agg(tenant_id, ' ' ORDER BY created_at) FROM revocations WHERE token_id = 'jti-1'`); got != "org1 org2 *" {
+		t.Errorf("revoked for %s, want org1, org2 and *", got)
+	}
+}
+
+// refuse fills a tenant's revocations of tokens, of which the first expires
+// after a minute.
+func (f fixture) refuse(t *testing.T, tenant string, n int) {
+	t.Helper()
+	const fill = `INSERT INTO revocations (tenant_id, kind, token_id, epoch, created_by, expires_at)
+		SELECT $1, 'token', 't' || n, 1, 'x', clock_timestamp() + n * interval '1 minute' FROM generate_series(1, $2::int) n`
+	if _, err := f.pool.Exec(t.Context(), fill, tenant, n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRevokedTokensAreBounded(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.refuse(t, "org1", 9_999)
+	of := func(tenant, id string) account.Revocation { return account.Revocation{Tenant: tenant, TokenID: id} }
+	var refused sync.Map
+	var wg sync.WaitGroup
+	for i := range 8 { // together they pass the bound no further than alone
+		wg.Go(func() {
+			if _, err := f.RevokeToken(t.Context(), admin(), of("org1", fmt.Sprint("new-", i))); err != nil {
+				refused.Store(i, err)
+			}
+		})
+	}
+	wg.Wait()
+	n := 0
+	for _, err := range refused.Range {
+		n++
+		e := apierr.From(err.(error))
+		var wait interface{ RetryAfter() time.Duration }
+		if e.Code() != apierr.RateLimitExceeded || !errors.As(e, &wait) || wait.RetryAfter() < 50*time.Second || wait.RetryAfter() > time.Minute {
+			t.Errorf("above: %v, want a wait of a minute", err)
+		}
+	}
+	if n != 7 {
+		t.Errorf("%d of 8 are refused, want all but one", n)
+	}
+	if got := f.text(t, `SELECT count(*)::text FROM audit_log WHERE action = 'token.revoke'`); got != "1" {
+		t.Errorf("%s audit rows, want 1", got)
+	}
+	_, err := f.RevokeToken(t.Context(), admin(), of("org1", "t5000"))
+	wantCode(t, "what is refused already", err, "")
+	_, err = f.RevokeToken(t.Context(), admin(), of("org2", "x"))
+	wantCode(t, "another tenant", err, "")
+	if _, err := f.pool.Exec(t.Context(), `UPDATE revocations SET expires_at = clock_timestamp() WHERE token_id = 't1'`); err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.RevokeToken(t.Context(), admin(), of("org1", "y"))
+	wantCode(t, "after one has expired", err, "")
+}
+
 func TestSubjectIsRevoked(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -70,20 +140,19 @@ func TestSubjectIsRevoked(t *testing.T) {
 	wantCode(t, "client", err, "")
 	for _, tt := range []struct {
 		name, tenant, subject string
-		known                 bool
 		want                  string // tenant of the revocation; "" for none
 	}{
-		{"own user", "org1", u.ID, true, "org1"},
-		{"user, from all tenants", "*", u.ID, true, "org1"},
-		{"client, from all tenants", "*", c.ID, true, "org2"},
-		{"another tenant's client", "org1", c.ID, true, ""},
-		{"another tenant's user", "org2", u.ID, true, ""},
-		{"nobody", "*", "00000000-0000-0000-0000-000000000000", true, ""},
-		{"no id", "*", "somebody@elsewhere", true, ""},
-		{"somebody elsewhere", "org1", "somebody@elsewhere", false, "org1"},
+		{"own user", "org1", u.ID, "org1"},
+		{"user, from all tenants", "*", u.ID, "org1"},
+		{"client, from all tenants", "*", c.ID, "org2"},
+		{"another tenant's client", "org1", c.ID, ""},
+		{"another tenant's user", "org2", u.ID, ""},
+		{"nobody", "*", "00000000-0000-0000-0000-000000000000", ""},
+		{"no id", "*", "somebody@elsewhere", ""},
+		{"no id, of a tenant", "org1", "somebody@elsewhere", ""},
 	} {
 		epoch, before := f.epoch(t), time.Now().Add(-time.Minute)
-		r, err := f.RevokeSubject(t.Context(), admin(), account.Revocation{Tenant: tt.tenant, Subject: tt.subject, Reason: "gone"}, tt.known)
+		r, err := f.RevokeSubject(t.Context(), admin(), account.Revocation{Tenant: tt.tenant, Subject: tt.subject, Reason: "gone"})
 		if tt.want == "" {
 			wantCode(t, tt.name, err, apierr.ResourceNotFound)
 		} else if err != nil || r.Tenant != tt.want || r.Subject != tt.subject || r.Reason != "gone" || r.IssuedBefore.Before(before) {
@@ -93,8 +162,8 @@ func TestSubjectIsRevoked(t *testing.T) {
 			t.Errorf("%s: sidecars are told: %t", tt.name, told)
 		}
 	}
-	if n := f.text(t, `SELECT count(*)::text FROM audit_log WHERE action = 'subject.revoke'`); n != "4" {
-		t.Errorf("%s audit rows, want 4", n)
+	if n := f.text(t, `SELECT count(*)::text FROM audit_log WHERE action = 'subject.revoke'`); n != "3" {
+		t.Errorf("%s audit rows, want 3", n)
 	}
 	if n := f.text(t, `SELECT count(*)::text FROM audit_log WHERE action = 'subject.revoke' AND tenant_id = 'org2' AND target = $1`, c.ID); n != "1" {
 		t.Errorf("%s audit rows in the client's tenant, want 1", n)

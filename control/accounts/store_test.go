@@ -424,7 +424,7 @@ func TestNoAuditNoChange(t *testing.T) {
 		"create agent":   second(f.CreateAgent(t.Context(), admin(), account.Agent{Name: "a", Tenant: "org1", Role: "tester"})),
 		"block agent":    second(f.BlockAgent(t.Context(), admin(), g)),
 		"revoke token":   second(f.RevokeToken(t.Context(), admin(), account.Revocation{Tenant: "org1", TokenID: "x"})),
-		"revoke subject": second(f.RevokeSubject(t.Context(), admin(), account.Revocation{Tenant: "org1", Subject: u.ID}, true)),
+		"revoke subject": second(f.RevokeSubject(t.Context(), admin(), account.Revocation{Tenant: "org1", Subject: u.ID})),
 	} {
 		if err == nil {
 			t.Errorf("%s: done without a trace", name)

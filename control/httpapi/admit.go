@@ -33,6 +33,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 // nothing is read for whoever may not call.
 func (a *api) admit(w http.ResponseWriter, r *http.Request) error {
 	c := callOf(r.Context())
+	c.request = r
 	var err error
 	if c.op, err = a.route(w, r); err != nil {
 		return err
@@ -58,6 +59,24 @@ func (a *api) admit(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return inspect(r, c.op)
+}
+
+// readmit asks again, for an answer that goes on, whether the caller may have
+// what it has been admitted to.
+func (a *api) readmit(ctx context.Context, c *call) error {
+	r := c.request.WithContext(ctx)
+	now := call{id: c.id, start: a.opts.Now(), op: c.op}
+	var err error
+	if now.principal, err = a.authenticate(r, c.op); err != nil {
+		return err
+	}
+	if now.tenant, err = a.authorize(r, &now); err != nil {
+		return err
+	}
+	if now.tenant != c.tenant {
+		return forbidden("tenant_scope", "the caller acts within another tenant now")
+	}
+	return nil
 }
 
 // route finds the operation. The multiplexer would answer 404, 405 and paths

@@ -73,7 +73,7 @@ func (a *api) GetAgent(ctx context.Context, r apiv1.GetAgentRequestObject) (apiv
 func (a *api) BlockAgent(ctx context.Context, r apiv1.BlockAgentRequestObject) (apiv1.BlockAgentResponseObject, error) {
 	g, err := a.matchedAgent(ctx, r.AgentId)
 	if err == nil && g.Status != account.AgentBlocked {
-		g.BlockedReason = r.Body.Reason
+		g.BlockedReason, g.Version = r.Body.Reason, callOf(ctx).match.version(g.Version)
 		g, err = a.opts.Agents.BlockAgent(ctx, callOf(ctx).principal, g)
 	}
 	if err != nil {
@@ -88,6 +88,7 @@ func (a *api) BlockAgent(ctx context.Context, r apiv1.BlockAgentRequestObject) (
 func (a *api) UnblockAgent(ctx context.Context, r apiv1.UnblockAgentRequestObject) (apiv1.UnblockAgentResponseObject, error) {
 	g, err := a.matchedAgent(ctx, r.AgentId)
 	if err == nil && g.Status != account.AgentActive {
+		g.Version = callOf(ctx).match.version(g.Version)
 		g, err = a.opts.Agents.UnblockAgent(ctx, callOf(ctx).principal, g)
 	}
 	if err != nil {

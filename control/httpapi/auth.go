@@ -44,22 +44,23 @@ func (a *api) IssueToken(ctx context.Context, r apiv1.IssueTokenRequestObject) (
 }
 
 // Logout ends a session; that there was none is no error, nor told. The access
-// token that comes with it ends too. If one of the two fails, doing it again
-// does what is left.
+// token that comes with it ends too, last, as there may be no room for one more.
+// If one of the two fails, doing it again does what is left.
 func (a *api) Logout(ctx context.Context, r apiv1.LogoutRequestObject) (apiv1.LogoutResponseObject, error) {
+	if err := a.opts.Auth.Logout(ctx, r.Body.RefreshToken); err != nil {
+		return nil, err
+	}
 	if p := callOf(ctx).principal; p.Kind == request.KindToken && p.TokenID != "" {
 		rev := account.Revocation{Tenant: p.Tenant, TokenID: p.TokenID, Reason: "logout"}
 		if _, err := a.opts.Revocations.RevokeToken(ctx, p, rev); err != nil {
 			return nil, err
 		}
 	}
-	if err := a.opts.Auth.Logout(ctx, r.Body.RefreshToken); err != nil {
-		return nil, err
-	}
 	return apiv1.Logout204Response{}, nil
 }
 
-// prove runs one attempt under the limit on failures of the address. An
+// prove runs one attempt under the limits of the address: on failures, and on
+// all attempts, as each success is one more token that can be revoked. An
 // attempt that panics counts as failed.
 func (a *api) prove(ctx context.Context, attempt func(*call) (account.Session, error)) (account.Session, error) {
 	c := callOf(ctx)
@@ -67,8 +68,12 @@ func (a *api) prove(ctx context.Context, attempt func(*call) (account.Session, e
 	if ok, wait := a.failures.begin(c.start, from); !ok {
 		return account.Session{}, exceeded("failed_logins", wait)
 	}
-	failed := true
+	failed := false
 	defer func() { a.failures.end(from, failed) }()
+	if err := a.limitSessions(c.start, from); err != nil {
+		return account.Session{}, err
+	}
+	failed = true
 	s, err := attempt(c)
 	if err != nil {
 		err = level(err)

@@ -23,6 +23,7 @@ type call struct {
 
 	connection context.Context // ends with the caller's connection, not with the time of the work
 
+	request   *http.Request     // as it was admitted
 	op        *spec.Operation   // nil where none matches
 	principal request.Principal // the zero value until admitted
 	tenant    string            // what may be seen: a tenant, request.AnyTenant, or "" for nothing

@@ -26,7 +26,6 @@ type meshStore struct {
 	revisions []mesh.Revision
 	decisions []mesh.Decision // in the order in which they were stored
 	revoked   []account.Revocation
-	known     []bool // what was said with each revocation of a subject
 	asked     []mesh.DecisionFilter
 }
 
@@ -110,7 +109,7 @@ func (s *store) setAgent(ctx context.Context, by request.Principal, g account.Ag
 	if err != nil {
 		return account.Agent{}, err
 	}
-	g.Version++
+	g.Version = s.agents[i].Version + 1
 	s.agents[i] = g
 	return g, nil
 }
@@ -142,21 +141,19 @@ func (s *store) RevokeToken(ctx context.Context, by request.Principal, r account
 	return r, err
 }
 
-func (s *store) RevokeSubject(ctx context.Context, by request.Principal, r account.Revocation, known bool) (account.Revocation, error) {
+func (s *store) RevokeSubject(ctx context.Context, by request.Principal, r account.Revocation) (account.Revocation, error) {
 	done, err := s.ask(ctx)
 	defer done()
 	if err != nil {
 		return account.Revocation{}, err
 	}
 	i := slices.IndexFunc(s.users, func(u account.User) bool { return u.ID == r.Subject && matches(r.Tenant, u.Tenant) })
-	if known && i < 0 {
+	if i < 0 {
 		return account.Revocation{}, missing()
 	}
-	if known {
-		r.Tenant = s.users[i].Tenant
-	}
+	r.Tenant = s.users[i].Tenant
 	r.IssuedBefore, r.ExpiresAt = seeded, seeded.Add(15*time.Minute)
-	s.by, s.revoked, s.known = append(s.by, by), append(s.revoked, r), append(s.known, known)
+	s.by, s.revoked = append(s.by, by), append(s.revoked, r)
 	return r, nil
 }
 

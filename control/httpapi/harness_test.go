@@ -69,7 +69,7 @@ func (m *metrics) DecisionTails(open int) {
 // unlimited is for tests of other things than limits.
 func unlimited() Limits {
 	const n = maxLimit
-	return Limits{Admin: n, Operator: n, Developer: n, Observer: n, Anonymous: n, Probe: n, FailedLogins: n}
+	return Limits{Admin: n, Operator: n, Developer: n, Observer: n, Anonymous: n, Probe: n, Sessions: n, FailedLogins: n, Budget: n}
 }
 
 func newHarness(t testing.TB, change ...func(*Options)) *harness {
@@ -91,7 +91,7 @@ func newHarness(t testing.TB, change ...func(*Options)) *harness {
 func (h *harness) options() Options {
 	return Options{
 		Auth: h.auth, Users: h.store, Clients: h.store, Tenants: h.store, Projects: h.store, Counts: h.store,
-		Agents: h.store, Governance: h.store, Revocations: h.store, Sidecars: h.store, Policies: h.store, Decisions: h.store,
+		Agents: h.store, Governance: h.store, Revocations: h.store, Sidecars: h.store, Policies: h.store, Decisions: h.store, Budgets: h.store,
 		Database: h.store, Metrics: h.metrics, Log: slog.New(slog.NewJSONHandler(&lockedWriter{w: h.log}, nil)),
 		Now: h.clock, Version: "v1.2.3", Limits: unlimited(), CursorKey: bytes.Repeat([]byte{7}, minCursorKey),
 	}
@@ -150,10 +150,15 @@ func (a answer) text(t testing.TB, path ...string) string {
 	return s
 }
 
+// patience is how long do waits for an answer to end: a tail has its own time.
+const patience = 30 * time.Second
+
 // do sends a request as the holder of token; header is name, value and so on.
 func (h *harness) do(method, target, token, body string, header ...string) answer {
 	h.t.Helper()
-	r := httptest.NewRequestWithContext(h.t.Context(), method, target, strings.NewReader(body))
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	r := httptest.NewRequestWithContext(ctx, method, target, strings.NewReader(body))
 	if body == "" {
 		r.Body = http.NoBody
 	} else {

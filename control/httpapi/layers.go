@@ -131,7 +131,7 @@ func (a *api) rescue(next http.Handler) http.Handler {
 // Headers of a cross-origin call.
 const (
 	corsRequestHeaders = "authorization, content-type, if-match, last-event-id, traceparent, x-request-id"
-	corsAnswerHeaders  = "etag, link, location, ratelimit, ratelimit-policy, retry-after, x-request-id"
+	corsAnswerHeaders  = "etag, idempotent-replayed, link, location, ratelimit, ratelimit-policy, retry-after, x-request-id"
 	corsMaxAge         = "600"
 )
 

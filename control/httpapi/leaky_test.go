@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 
+	"gatehouse/budget"
 	"gatehouse/internal/account"
 	"gatehouse/internal/mesh"
 	"gatehouse/internal/request"
@@ -43,7 +44,7 @@ func (l *leakyStore) Agents(ctx context.Context, _, after string, limit int) (ac
 	return l.store.Agents(ctx, request.AnyTenant, after, limit)
 }
 
-func (l *leakyStore) RevokeSubject(_ context.Context, _ request.Principal, r account.Revocation, _ bool) (account.Revocation, error) {
+func (l *leakyStore) RevokeSubject(_ context.Context, _ request.Principal, r account.Revocation) (account.Revocation, error) {
 	r.Tenant = "org2"
 	return r, nil
 }
@@ -60,6 +61,18 @@ func (l *leakyStore) DecisionsSince(ctx context.Context, _ string, f mesh.Decisi
 	return l.store.DecisionsSince(ctx, request.AnyTenant, f, "0", limit)
 }
 
+func (l *leakyStore) BudgetLimit(ctx context.Context, _, id string) (budget.Limit, error) {
+	return l.store.BudgetLimit(ctx, request.AnyTenant, id)
+}
+
+func (l *leakyStore) BudgetLimits(ctx context.Context, _, after string, limit int) (account.Page[budget.Limit], error) {
+	return l.store.BudgetLimits(ctx, request.AnyTenant, after, limit)
+}
+
+func (l *leakyStore) BudgetUsage(ctx context.Context, _, project string) ([]budget.Usage, error) {
+	return l.store.BudgetUsage(ctx, request.AnyTenant, project)
+}
+
 // racingStore changes a project right after it was read.
 type racingStore struct{ *store }
 
@@ -69,6 +82,17 @@ func (r *racingStore) Project(ctx context.Context, tenant, id string) (account.P
 		_, err = r.store.UpdateProject(ctx, request.Principal{}, p)
 	}
 	return p, err
+}
+
+// racingAgents changes an agent right after it was read.
+type racingAgents struct{ *store }
+
+func (r *racingAgents) Agent(ctx context.Context, tenant, id string) (account.Agent, error) {
+	g, err := r.store.Agent(ctx, tenant, id)
+	if err == nil {
+		_, err = r.setAgent(ctx, request.Principal{}, g)
+	}
+	return g, err
 }
 
 // brokenRevocations keeps nothing.

@@ -23,12 +23,14 @@ type Limits struct {
 	Anonymous int // by address, bad tokens included
 
 	Probe        int // health and stats, by principal or address
-	FailedLogins int // refused credentials, by address
+	Sessions     int // logins, refreshes and tokens of clients, by address
+	FailedLogins int // of these, refused credentials
+	Budget       int // holds of tokens that are asked for, by principal
 }
 
 // DefaultLimits are the limits of an API that people and scripts use.
 func DefaultLimits() Limits {
-	return Limits{Admin: 100, Operator: 50, Developer: 30, Observer: 20, Anonymous: 5, Probe: 60, FailedLogins: 20}
+	return Limits{Admin: 100, Operator: 50, Developer: 30, Observer: 20, Anonymous: 5, Probe: 60, Sessions: 120, FailedLogins: 20, Budget: 30}
 }
 
 // maxLimit keeps a limit to what a minute can hold.
@@ -42,7 +44,8 @@ func (l Limits) Validate() error {
 		n    int
 	}{
 		{"Admin", l.Admin}, {"Operator", l.Operator}, {"Developer", l.Developer}, {"Observer", l.Observer},
-		{"Anonymous", l.Anonymous}, {"Probe", l.Probe}, {"FailedLogins", l.FailedLogins},
+		{"Anonymous", l.Anonymous}, {"Probe", l.Probe}, {"Sessions", l.Sessions}, {"FailedLogins", l.FailedLogins},
+		{"Budget", l.Budget},
 	} {
 		if v.n < 1 || v.n > maxLimit {
 			faults = append(faults, fmt.Errorf("limit %s is %d, want 1 to %d", v.name, v.n, maxLimit))
@@ -69,12 +72,15 @@ func (l Limits) of(r request.Role) int {
 // limit takes from the limits that count requests of the operation: all, or
 // none where one is reached.
 func (a *api) limit(c *call) error {
-	asks := make([]ratelimit.Ask, 0, 2)
-	if slices.Contains(c.op.Limits, spec.LimitRole) {
+	asks := make([]ratelimit.Ask, 0, 3)
+	if slices.Contains(c.op.Limits, spec.LimitRole) || slices.Contains(c.op.Limits, spec.LimitToken) && c.principal.Kind == request.KindToken {
 		asks = append(asks, a.ask("role_"+string(c.principal.Role), a.opts.Limits.of(c.principal.Role), c))
 	}
 	if slices.Contains(c.op.Limits, spec.LimitProbe) {
 		asks = append(asks, a.ask("probe", a.opts.Limits.Probe, c))
+	}
+	if slices.Contains(c.op.Limits, spec.LimitBudget) {
+		asks = append(asks, a.ask("budget", a.opts.Limits.Budget, c))
 	}
 	return a.take(c, asks)
 }
@@ -84,6 +90,17 @@ func (a *api) limit(c *call) error {
 func (a *api) limitStranger(c *call) error {
 	c.principal = request.Anonymous()
 	return a.take(c, []ratelimit.Ask{a.ask("role_anonymous", a.opts.Limits.Anonymous, c)})
+}
+
+// limitSessions counts an attempt of an address to begin or go on with a
+// session. No header tells the state: answers to credentials are all alike.
+func (a *api) limitSessions(now time.Time, from string) error {
+	n := a.opts.Limits.Sessions
+	r := a.limiter.Take(now, []ratelimit.Ask{{Rule: "sessions", Key: ratelimit.Key(from), Count: n, Per: time.Minute, Burst: n}})
+	if r.Allowed {
+		return nil
+	}
+	return exceeded(r.Limit, r.RetryAfter)
 }
 
 func (a *api) take(c *call, asks []ratelimit.Ask) error {

@@ -140,7 +140,8 @@ func TestLimitsValidate(t *testing.T) {
 	}
 	for _, change := range []func(*Limits){
 		func(l *Limits) { l.Admin = 0 }, func(l *Limits) { l.Operator = -1 }, func(l *Limits) { l.Developer = maxLimit + 1 },
-		func(l *Limits) { l.Observer = 0 }, func(l *Limits) { l.Anonymous = 0 }, func(l *Limits) { l.Probe = 0 }, func(l *Limits) { l.FailedLogins = 0 },
+		func(l *Limits) { l.Observer = 0 }, func(l *Limits) { l.Anonymous = 0 }, func(l *Limits) { l.Probe = 0 }, func(l *Limits) { l.Sessions = 0 }, func(l *Limits) { l.FailedLogins = 0 },
+		func(l *Limits) { l.Budget = 0 },
 	} {
 		l := DefaultLimits()
 		change(&l)
@@ -177,6 +178,60 @@ func TestFailedLogins(t *testing.T) {
 	}
 	h.advance(time.Minute)
 	h.want(h.do("POST", "/api/v1/auth/login", "", goodLogin), http.StatusOK, "")
+}
+
+// TestSessionsAreCounted counts what succeeds, of all kinds together.
+func TestSessionsAreCounted(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, defaults)
+	const tokenOf = `{"client_id":"c","client_secret":"good"}`
+	for i := range 120 {
+		path, body := "/api/v1/auth/login", goodLogin
+		switch i % 3 {
+		case 1:
+			path, body = "/api/v1/auth/refresh", `{"refresh_token":"r_1"}`
+		case 2:
+			path, body = "/api/v1/auth/token", tokenOf
+		}
+		h.want(h.do("POST", path, "", body), http.StatusOK, "")
+	}
+	a := h.do("POST", "/api/v1/auth/token", "", tokenOf)
+	h.want(a, http.StatusTooManyRequests, apierr.RateLimitExceeded)
+	if a.text(t, "details", "limit") != "sessions" || a.header.Get("Retry-After") != "1" {
+		t.Errorf("above: %s, Retry-After %q", a.body, a.header.Get("Retry-After"))
+	}
+	if h.auth.attempts != 120 {
+		t.Errorf("%d attempts were made, want 120", h.auth.attempts)
+	}
+	for range 30 { // are refused, but are no failures
+		h.do("POST", "/api/v1/auth/token", "", tokenOf)
+	}
+	h.advance(time.Minute)
+	h.want(h.do("POST", "/api/v1/auth/token", "", tokenOf), http.StatusOK, "")
+}
+
+// TestLogoutsAreCounted where they bring a token, which is refused from then on:
+// on the limit of its principal. Others pass.
+func TestLogoutsAreCounted(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, defaults)
+	logout := func(token string) answer {
+		return h.do("POST", "/api/v1/auth/logout", token, `{"refresh_token":"r_1"}`)
+	}
+	for range 30 {
+		h.want(logout("developer"), http.StatusNoContent, "")
+	}
+	a := logout("developer")
+	h.want(a, http.StatusTooManyRequests, apierr.RateLimitExceeded)
+	if a.header.Get("Retry-After") == "" || len(h.store.revoked) != 30 {
+		t.Errorf("above: %d tokens are refused, Retry-After %q", len(h.store.revoked), a.header.Get("Retry-After"))
+	}
+	h.want(h.do("GET", "/api/v1/stats", "developer", ""), http.StatusTooManyRequests, apierr.RateLimitExceeded)
+	for _, token := range []string{"", "bad", "expired"} {
+		for range 50 {
+			h.want(logout(token), http.StatusNoContent, "")
+		}
+	}
 }
 
 // TestFailuresOfOthersDontCount keeps a database that is away from locking

@@ -39,7 +39,8 @@ func ParseLimits(text []byte) (Limits, error) {
 func (l *Limits) byName() map[string]*int {
 	return map[string]*int{
 		"admin": &l.Admin, "operator": &l.Operator, "developer": &l.Developer, "observer": &l.Observer,
-		"anonymous": &l.Anonymous, "probe": &l.Probe, "failed_logins": &l.FailedLogins,
+		"anonymous": &l.Anonymous, "probe": &l.Probe, "sessions": &l.Sessions, "failed_logins": &l.FailedLogins,
+		"budget_requests": &l.Budget,
 	}
 }
 

@@ -16,14 +16,17 @@ import (
 // holders are who has the permissions that this API asks for, written here
 // once more, apart from the policy.
 var holders = map[string][]string{
-	"":                {"admin-all", "admin", "operator", "developer", "observer", "anonymous", "none"},
-	"health.view":     {"admin-all", "admin", "operator", "developer", "observer", "anonymous", "none"},
-	"task.view":       {"admin-all", "admin", "operator", "developer", "observer"},
-	"agent.view":      {"admin-all", "admin", "operator", "developer", "observer"},
-	"agent.configure": {"admin-all", "admin"},
-	"escalation.view": {"admin-all", "admin", "operator"},
-	"learning.view":   {"admin-all", "admin", "operator"},
-	"system.admin":    {"admin-all", "admin"},
+	"":                 {"admin-all", "admin", "operator", "developer", "observer", "anonymous", "none"},
+	"health.view":      {"admin-all", "admin", "operator", "developer", "observer", "anonymous", "none"},
+	"task.view":        {"admin-all", "admin", "operator", "developer", "observer"},
+	"agent.view":       {"admin-all", "admin", "operator", "developer", "observer"},
+	"agent.configure":  {"admin-all", "admin"},
+	"budget.view":      {"admin-all", "admin", "operator", "developer", "observer"},
+	"budget.configure": {"admin-all", "admin"},
+	"task.create":      {"admin-all", "admin", "operator", "developer"},
+	"escalation.view":  {"admin-all", "admin", "operator"},
+	"learning.view":    {"admin-all", "admin", "operator"},
+	"system.admin":     {"admin-all", "admin"},
 }
 
 // described is what the matrix needs of an operation in the document.
@@ -60,6 +63,7 @@ func target(op spec.Operation, d described, tenant string) (path, body string) {
 	id := map[string]string{"org1": uuid(1), "org2": uuid(2)}[tenant]
 	path = strings.NewReplacer(
 		"{user_id}", id, "{client_id}", id, "{tenant_id}", tenant, "{project_id}", "proj1", "{agent_id}", id, "{sidecar_id}", id,
+		"{limit_id}", id,
 		"{policy_set}", "main", "{revision_id}", seededRevision, "{decision_id}", "d-"+tenant,
 	).Replace(op.Path)
 	if op.InQuery["tenant_id"] != nil {
@@ -93,9 +97,10 @@ func (d described) success() int {
 // expected is what the rules of tenants and roles say, in the order in which
 // they are asked.
 func expected(op spec.Operation, d described, caller, tenant string) int {
-	names := op.InPath["tenant_id"] != nil || op.InPath["user_id"] != nil || op.InPath["client_id"] != nil ||
+	_, body := d.Body.Content["application/json"].Example["tenant_id"]
+	names := body || op.InPath["tenant_id"] != nil || op.InPath["user_id"] != nil || op.InPath["client_id"] != nil ||
 		op.InPath["agent_id"] != nil || op.InPath["decision_id"] != nil ||
-		op.InQuery["tenant_id"] != nil || strings.HasPrefix(op.ID, "create") || op.ID == "revokeTokens"
+		op.InQuery["tenant_id"] != nil || op.ID == "revokeTokens"
 	switch {
 	case op.Token == spec.TokenRequired && caller == "none":
 		return http.StatusUnauthorized
@@ -172,6 +177,7 @@ func TestStoreThatForgetsTenants(t *testing.T) {
 	h := newHarness(t, func(o *Options) {
 		leaky := &leakyStore{o.Users.(*store)}
 		o.Users, o.Clients, o.Projects, o.Agents, o.Decisions, o.Revocations = leaky, leaky, leaky, leaky, leaky, leaky
+		o.Budgets = leaky
 	})
 	for _, path := range []string{"/api/v1/users/" + uuid(2), "/api/v1/clients/" + uuid(2), "/api/v1/projects/proj1"} {
 		h.want(h.do("GET", path, "admin", ""), http.StatusNotFound, "resource.not_found")
@@ -181,9 +187,14 @@ func TestStoreThatForgetsTenants(t *testing.T) {
 	h.want(h.do("GET", agent, "admin", ""), http.StatusNotFound, "resource.not_found")
 	h.want(h.do("POST", agent+"/block", "admin", `{"reason":"x"}`), http.StatusNotFound, "resource.not_found")
 	h.want(h.do("POST", agent+"/unblock", "admin", ""), http.StatusNotFound, "resource.not_found")
+	limit := "/api/v1/budget/limits/" + uuid(2)
+	h.want(h.do("GET", limit, "admin", ""), http.StatusNotFound, "resource.not_found")
+	h.want(h.do("PATCH", limit, "admin", `{"tokens":1}`, "If-Match", "*"), http.StatusNotFound, "resource.not_found")
+	h.want(h.do("DELETE", limit, "admin", ""), http.StatusNotFound, "resource.not_found")
 	h.want(h.do("GET", "/api/v1/decisions/d-org2", "admin", ""), http.StatusNotFound, "resource.not_found")
 	h.want(h.do("POST", "/api/v1/auth/revocations", "admin", `{"subject":"`+uuid(2)+`"}`), http.StatusInternalServerError, "internal.error")
-	for _, path := range []string{"/api/v1/users", "/api/v1/clients", "/api/v1/projects", "/api/v1/agents", "/api/v1/decisions", "/api/v1/decisions/tail"} {
+	for _, path := range []string{"/api/v1/users", "/api/v1/clients", "/api/v1/projects", "/api/v1/agents", "/api/v1/decisions", "/api/v1/decisions/tail",
+		"/api/v1/budget/limits", "/api/v1/budget/state?project_id=proj1"} {
 		h.want(h.do("GET", path, "admin", ""), http.StatusInternalServerError, "internal.error")
 	}
 	if len(h.store.by) != 0 {
@@ -194,8 +205,8 @@ func TestStoreThatForgetsTenants(t *testing.T) {
 func TestMatrixKnowsAllOperations(t *testing.T) {
 	t.Parallel()
 	ops, about := describedOperations(t)
-	if len(ops) < 55 {
-		t.Errorf("%d operations, want at least 55", len(ops))
+	if len(ops) < 65 {
+		t.Errorf("%d operations, want at least 65", len(ops))
 	}
 	for id, op := range ops {
 		if about[id].success() == 0 {

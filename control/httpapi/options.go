@@ -34,6 +34,7 @@ type Options struct {
 	Sidecars    Sidecars
 	Policies    Policies
 	Decisions   Decisions
+	Budgets     Budgets
 
 	Now     func() time.Time // nil means time.Now
 	Version string           // of the build, as shown to callers
@@ -73,6 +74,7 @@ func (o Options) check() error {
 		{"Database", o.Database != nil}, {"Log", o.Log != nil},
 		{"Agents", o.Agents != nil}, {"Governance", o.Governance != nil}, {"Revocations", o.Revocations != nil},
 		{"Sidecars", o.Sidecars != nil}, {"Policies", o.Policies != nil}, {"Decisions", o.Decisions != nil},
+		{"Budgets", o.Budgets != nil},
 	} {
 		if !part.set {
 			faults = append(faults, fmt.Errorf("%s is needed", part.name))

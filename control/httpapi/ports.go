@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"gatehouse/budget"
 	"gatehouse/internal/account"
 	"gatehouse/internal/mesh"
 	"gatehouse/internal/request"
@@ -97,7 +98,8 @@ type Agents interface {
 	// BlockAgent sets Status to blocked, and BlockedReason to a's. UnblockAgent
 	// makes the agent active again. Both go by the rules of an update; one that
 	// is blocked stays as it is, and so does one that is not. A retired agent is
-	// neither: state.conflict.
+	// neither, and a tenant may have no room for one more that is blocked:
+	// state.conflict. Both take any version where Version is 0.
 	BlockAgent(ctx context.Context, by request.Principal, a account.Agent) (account.Agent, error)
 	UnblockAgent(ctx context.Context, by request.Principal, a account.Agent) (account.Agent, error)
 }
@@ -111,13 +113,13 @@ type Governance interface {
 // Revocations refuses tokens before they expire.
 type Revocations interface {
 	// RevokeToken refuses r.TokenID, under r.Tenant. What is refused already
-	// stays so, and the revocation in force is returned.
+	// stays so, and the revocation in force is returned. A tenant that has no
+	// room for one more is rate_limit.exceeded.
 	RevokeToken(ctx context.Context, by request.Principal, r account.Revocation) (account.Revocation, error)
 	// RevokeSubject refuses the tokens of r.Subject that were issued up to now.
-	// Where known, it must be a user or client within r.Tenant, else
-	// resource.not_found, and the revocation is of its own tenant; else it may
-	// be anybody.
-	RevokeSubject(ctx context.Context, by request.Principal, r account.Revocation, known bool) (account.Revocation, error)
+	// It must be a user or client within r.Tenant, else resource.not_found, and
+	// the revocation is of its own tenant.
+	RevokeSubject(ctx context.Context, by request.Principal, r account.Revocation) (account.Revocation, error)
 }
 
 // Sidecars keeps the registrations of sidecars and what they reported last.
@@ -161,6 +163,33 @@ type Decisions interface {
 	// DecisionsSince returns what was stored behind a cursor, in that order, and
 	// the cursor behind it. "" stands for now: it returns nothing but a cursor.
 	DecisionsSince(ctx context.Context, tenant string, f mesh.DecisionFilter, cursor string, limit int) ([]mesh.Decision, string, error)
+}
+
+// Budgets keeps the ledger of tokens. tenant is the name of one, here. While the
+// ledger is away all is budget.unavailable, and what was asked for may have been
+// done: it can be asked for again.
+type Budgets interface {
+	// HoldTokens asks for the tokens of a hold, of which it fills in the origin,
+	// the attempt and the hash. The answer is what was held, now or once; Replayed
+	// counts beside an error as well. Errors: budget.insufficient, and
+	// state.conflict where the id is another request's.
+	HoldTokens(ctx context.Context, tenant string, h budget.Hold) (budget.Answer, error)
+	// SettleTokens commits or releases, of which it fills in the origin and the
+	// attempt. Errors: resource.not_found also of what is not the project's or not
+	// of this API; state.conflict for what ended otherwise.
+	SettleTokens(ctx context.Context, tenant string, s budget.Settlement) (budget.Result, error)
+	// BudgetUsage returns the open limits that apply to a project, or with "" the
+	// tenant's own: at most 10.
+	BudgetUsage(ctx context.Context, tenant, project string) ([]budget.Usage, error)
+	// BudgetLines lists the newest first.
+	BudgetLines(ctx context.Context, tenant string, q budget.Query) (account.Page[budget.Line], error)
+
+	CreateBudgetLimit(ctx context.Context, by request.Principal, l budget.Limit) (budget.Limit, error)
+	BudgetLimit(ctx context.Context, tenant, id string) (budget.Limit, error)
+	BudgetLimits(ctx context.Context, tenant, after string, limit int) (account.Page[budget.Limit], error)
+	// UpdateBudgetLimit sets the tokens.
+	UpdateBudgetLimit(ctx context.Context, by request.Principal, l budget.Limit) (budget.Limit, error)
+	DeleteBudgetLimit(ctx context.Context, by request.Principal, l budget.Limit) error
 }
 
 // Counts counts what is kept within a tenant.

@@ -6,7 +6,6 @@ import (
 	apiv1 "gatehouse/api/v1"
 	"gatehouse/internal/account"
 	"gatehouse/internal/apierr"
-	"gatehouse/internal/request"
 )
 
 // RevokeTokens refuses one token, or those of a subject.
@@ -26,10 +25,7 @@ func (a *api) RevokeTokens(ctx context.Context, r apiv1.RevokeTokensRequestObjec
 	if rev.Subject == "" {
 		rev, err = a.opts.Revocations.RevokeToken(ctx, c.principal, rev)
 	} else {
-		// Only who acts on all tenants may revoke a subject that is none of
-		// ours, as those of outside issuers, and says whose it is.
-		stranger := c.tenant == request.AnyTenant && r.Body.TenantId != nil
-		rev, err = a.opts.Revocations.RevokeSubject(ctx, c.principal, rev, !stranger)
+		rev, err = a.opts.Revocations.RevokeSubject(ctx, c.principal, rev)
 	}
 	if err != nil {
 		return nil, err

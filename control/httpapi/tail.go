@@ -23,6 +23,7 @@ const (
 	tailPoll       = 500 * time.Millisecond // between two questions to the store
 	tailQuestion   = 5 * time.Second        // for one of them
 	tailPage       = 200                    // records of one answer
+	tailCheck      = 2 * time.Second        // between two looks at the caller's rights
 	tailBeat       = 10 * time.Second       // between two signs of life
 	tailWrite      = 10 * time.Second       // for one write
 	tailRetry      = 10 * time.Second       // told to whoever finds no room
@@ -97,8 +98,8 @@ type tail struct {
 	cursor string // of the store; "" until the first question
 }
 
-// VisitTailDecisionsResponse sends the answer until the caller has gone, the
-// tail's time is over, or the server stops. An error before it has begun is
+// VisitTailDecisionsResponse sends the answer until the caller has gone or may
+// have it no more, the tail's time is over, or the server stops. An error before it has begun is
 // answered as any other.
 func (t *tail) VisitTailDecisionsResponse(w http.ResponseWriter) error {
 	owner := t.call.principal.Tenant
@@ -132,7 +133,8 @@ func (t *tail) life() time.Duration {
 // follow asks and sends by turns. Callers come back by themselves, so that an
 // error is told and the tail ends.
 func (t *tail) follow(ctx context.Context, out *events) error {
-	poll, beat := time.NewTicker(tailPoll), time.NewTicker(tailBeat)
+	check, poll, beat := time.NewTicker(tailCheck), time.NewTicker(tailPoll), time.NewTicker(tailBeat)
+	defer check.Stop()
 	defer poll.Stop()
 	defer beat.Stop()
 	for {
@@ -142,6 +144,8 @@ func (t *tail) follow(ctx context.Context, out *events) error {
 			return out.end(t.call.connection)
 		case <-stoppingOf(ctx):
 			return out.end(ctx)
+		case <-check.C:
+			err = t.check(ctx)
 		case <-beat.C:
 			err = out.place(t.id())
 		case <-poll.C:
@@ -151,6 +155,14 @@ func (t *tail) follow(ctx context.Context, out *events) error {
 			return out.fail(ctx, t.call.id, err)
 		}
 	}
+}
+
+// check ends the tail of a caller whose token is refused meanwhile, or that has
+// lost the permission.
+func (t *tail) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, tailQuestion)
+	defer cancel()
+	return t.api.readmit(ctx, t.call)
 }
 
 // catchUp sends all that is there.

@@ -269,6 +269,42 @@ func TestTailTellsOfErrors(t *testing.T) {
 	})
 }
 
+// TestTailEndsWithTheRights ends the tail of whoever may not go on, also while
+// nothing happens.
+func TestTailEndsWithTheRights(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		token string
+		lose  func(*auth)
+		want  apierr.Code
+	}{
+		"logged out":           {"operator", func(a *auth) { a.refuse("operator", apierr.New(apierr.AuthInvalidToken, apierr.Options{})) }, apierr.AuthInvalidToken},
+		"can't be told":        {"operator", func(a *auth) { a.refuse("operator", apierr.New(apierr.AuthUnavailable, apierr.Options{})) }, apierr.AuthUnavailable},
+		"another role":         {"operator", func(a *auth) { a.become("operator", "developer") }, apierr.AuthForbidden},
+		"no more of all":       {"admin-all", func(a *auth) { a.become("admin-all", "admin") }, apierr.AuthForbidden},
+		"of all and no longer": {"admin-all", func(a *auth) { a.become("admin-all", "operator-all") }, apierr.AuthForbidden},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHarness(t, lasting(time.Hour))
+			s := h.tail(tt.token, "")
+			pass(10 * time.Minute)
+			if s.read(); s.ended() {
+				t.Fatalf("%s: the tail has ended before", name)
+			}
+			tt.lose(h.auth)
+			pass(tailCheck)
+			if text := s.read(); !s.ended() || !strings.Contains(text, "event: error\ndata: {\"error_code\":\""+string(tt.want)+`"`) {
+				t.Errorf("%s: ended %t with %q, want %s", name, s.ended(), text, tt.want)
+			}
+			h.store.decide("org1", "d-9", true)
+			pass(tailBeat)
+			if text := s.read(); text != "" || h.metrics.tails != 0 {
+				t.Errorf("%s: behind the end comes %q, %d tails open", name, text, h.metrics.tails)
+			}
+		})
+	}
+}
+
 // TestTailHidesWhatIsForeign runs over a store that forgets tenants, and fails.
 func TestTailHidesWhatIsForeign(t *testing.T) {
 	t.Parallel()

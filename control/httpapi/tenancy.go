@@ -20,12 +20,37 @@ func (c *call) within(asked *string) (string, error) {
 }
 
 // one is within for things that a tenant's name is part of.
-func (c *call) one(asked *string) (string, error) {
+func (c *call) one(asked *string) (string, error) { return c.single(asked, "/query/tenant_id") }
+
+// named is one for a body.
+func (c *call) named(asked *string) (string, error) { return c.single(asked, "/tenant_id") }
+
+func (c *call) single(asked *string, pointer string) (string, error) {
 	tenant, err := c.within(asked)
 	if err == nil && tenant == request.AnyTenant {
-		return "", invalid(apierr.Field{Pointer: "/query/tenant_id", Code: "required", Message: "which tenant's?"})
+		return "", invalid(apierr.Field{Pointer: pointer, Code: "required", Message: "which tenant's?"})
 	}
 	return tenant, err
+}
+
+// project narrows what the caller acts on to the project that it asks for, ""
+// for all: a caller that has a project acts on that one only.
+func (c *call) project(asked *string) (string, error) {
+	own := c.principal.Project
+	switch {
+	case asked == nil || *asked == own:
+		return own, nil
+	case own != "":
+		return "", notFound()
+	}
+	return *asked, nil
+}
+
+// configures checks that the caller may change what a project has, or with ""
+// what a tenant has.
+func (c *call) configures(project string) error {
+	_, err := c.project(&project)
+	return err
 }
 
 // sees checks what a store has returned or is to be given: whatever a store

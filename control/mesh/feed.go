@@ -15,7 +15,7 @@ import (
 
 // Bounds of what is read at once. More is an error: a part of it would be a lie.
 const (
-	maxLive       = 200_000 // revocations, tenants and agents
+	maxLive       = 200_000 // revocations, tenants and agents, of all tenants together
 	maxPolicySets = 10_000
 )
 
@@ -30,6 +30,12 @@ WHERE a.generation IS NOT NULL LIMIT $1`
 SELECT a.policy_set, a.generation, a.revision_id, a.kind, a.kid, a.signature, r.bundle
 FROM policy_activations a JOIN policy_revisions r ON r.policy_set = a.policy_set AND r.id = a.revision_id
 WHERE a.policy_set = $1 ORDER BY a.generation DESC LIMIT 1`
+)
+
+// Bounds of one tenant's part of live data, above those that its stores keep to.
+const (
+	maxTenantRevoked = 20_000
+	maxTenantBlocked = 1_000
 )
 
 // Versions returns the versions of the registrations that are active, by id;
@@ -89,23 +95,36 @@ func (s *Store) Active(ctx context.Context, set string) (a mesh.Activated, err e
 
 // One statement, so that all of it is of one moment. Revocations expire by the
 // clock that they were made by, the database's. The order makes equal data equal.
+//
+// A tenant of too many rows is told as suspended in their place, which refuses
+// more than they do. What is revoked for all tenants has no tenant that could be.
 const selectLive = `
-SELECT kind, tenant, id, name, number FROM (
-	SELECT 'epoch' AS kind, '' AS tenant, '' AS id, '' AS name, epoch AS number FROM live_epoch
-	UNION ALL
-	SELECT 'subject', tenant_id, subject, '', floor(extract(epoch FROM max(issued_before)))::bigint FROM revocations
+WITH part AS MATERIALIZED (
+	SELECT 'subject' AS kind, tenant_id AS tenant, subject AS id, '' AS name, floor(extract(epoch FROM max(issued_before)))::bigint AS number FROM revocations
 		WHERE kind = 'subject' AND expires_at > clock_timestamp() GROUP BY tenant_id, subject
 	UNION ALL
 	SELECT DISTINCT 'token', tenant_id, token_id, '', 0 FROM revocations WHERE kind = 'token' AND expires_at > clock_timestamp()
 	UNION ALL
-	SELECT 'tenant', id, '', '', 0 FROM tenants WHERE status = 'suspended'
-	UNION ALL
 	SELECT 'agent', tenant_id, id::text, name, 0 FROM agents WHERE status = 'blocked'
+), excess AS (
+	SELECT tenant, count(*) AS number FROM part WHERE tenant <> '*' GROUP BY tenant
+	HAVING count(*) FILTER (WHERE kind <> 'agent') > $2 OR count(*) FILTER (WHERE kind = 'agent') > $3
+)
+SELECT kind, tenant, id, name, number FROM (
+	SELECT 'epoch' AS kind, '' AS tenant, '' AS id, '' AS name, epoch AS number FROM live_epoch
+	UNION ALL
+	SELECT kind, tenant, id, name, number FROM part WHERE tenant NOT IN (SELECT tenant FROM excess)
+	UNION ALL
+	SELECT 'tenant', id, '', '', 0 FROM tenants WHERE status = 'suspended' AND id NOT IN (SELECT tenant FROM excess)
+	UNION ALL
+	SELECT 'tenant', tenant, '', '', number FROM excess
 ) l ORDER BY kind COLLATE "C", tenant COLLATE "C", id COLLATE "C" LIMIT $1`
 
-// Live returns all live data, of one moment.
+// Live returns all live data, of one moment. A tenant whose part is above its
+// bound is told as suspended instead, and logged: it fails closed, for itself
+// alone.
 func (s *Store) Live(ctx context.Context) (mesh.Live, error) {
-	rows, err := s.o.Pool.Query(ctx, selectLive, maxLive+2) // the epoch, and one too many
+	rows, err := s.o.Pool.Query(ctx, selectLive, maxLive+2, maxTenantRevoked, maxTenantBlocked) // the epoch, and one too many
 	if err != nil {
 		return mesh.Live{}, answer(err)
 	}
@@ -114,6 +133,9 @@ func (s *Store) Live(ctx context.Context) (mesh.Live, error) {
 	var number int64
 	read, err := pgx.ForEachRow(rows, []any{&kind, &tenant, &id, &name, &number}, func() error {
 		addLive(&l, kind, tenant, id, name, number)
+		if kind == "tenant" && number > 0 {
+			s.o.Log.Warn("too much live data of a tenant: sidecars refuse all of it", "tenant", tenant, "rows", number)
+		}
 		return nil
 	})
 	if err == nil && read.RowsAffected() > maxLive+1 {

@@ -2,8 +2,10 @@ package mesh_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	controlmesh "gatehouse/control/mesh"
 	"gatehouse/internal/apierr"
 	"gatehouse/internal/mesh"
 	"gatehouse/internal/revision"
@@ -247,18 +250,69 @@ func TestLive(t *testing.T) {
 	}
 }
 
-// TestLiveIsBounded fills it to the bound and one above.
+// fill adds live revocations of n tokens to each of some tenants.
+func (f fixture) fill(t *testing.T, n int, tenants ...string) {
+	t.Helper()
+	f.exec(t, `INSERT INTO revocations (tenant_id, kind, token_id, epoch, created_by, expires_at)
+		SELECT tenant, 'token', 't' || n, 1, 'x', now() + interval '1 hour' FROM unnest($1::text[]) tenant, generate_series(1, $2::int) n`, tenants, n)
+}
+
+// TestLiveOfATenantIsBounded has tenants above a bound, one at it, and one of
+// few rows: of the first is told no more than that all they do is refused.
+func TestLiveOfATenantIsBounded(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var log bytes.Buffer
+	s, err := controlmesh.New(controlmesh.Options{Pool: f.pool, Keys: func(context.Context) ([]mesh.RevisionKey, error) { return keys(), nil }, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const (
+		block = `INSERT INTO agents (tenant_id, name, role, status, blocked_at) SELECT $1, 'b' || n, 'developer', 'blocked', now() FROM generate_series(1, $2::int) n`
+		cut   = `INSERT INTO revocations (tenant_id, kind, subject, issued_before, epoch, created_by, expires_at) VALUES ('org1', 'subject', 'ada', now(), 1, 'x', now() + interval '1 hour')`
+	)
+	f.exec(t, `INSERT INTO tenants (id, status, suspended_at) VALUES ('crowd', 'active', NULL), ('full', 'active', NULL), ('gone', 'suspended', now())`)
+	f.fill(t, 20_000, "org1", "gone", "full", "*")
+	f.fill(t, 1, "org2")
+	f.exec(t, cut) // and with it org1 is above
+	f.exec(t, `INSERT INTO revocations (tenant_id, kind, token_id, epoch, created_by, expires_at) VALUES ('*', 'token', 'more', 1, 'x', now() + interval '1 hour'), ('gone', 'token', 'more', 1, 'x', now() + interval '1 hour')`)
+	f.exec(t, block, "crowd", 1001)
+	f.exec(t, block, "full", 1000)
+	l, err := s.Live(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, blocked := map[string]int{}, map[string]int{}
+	for _, r := range l.Tokens {
+		tokens[r.Tenant]++
+	}
+	for _, g := range l.Blocked {
+		blocked[g.Tenant]++
+	}
+	if diff := cmp.Diff(map[string]int{"full": 20_000, "org2": 1, "*": 20_001}, tokens); diff != "" {
+		t.Errorf("tokens (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]int{"full": 1000}, blocked); diff != "" {
+		t.Errorf("agents (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"crowd", "gone", "org1"}, l.Suspended); diff != "" || len(l.Subjects) != 0 {
+		t.Errorf("suspended, with the subjects %v (-want +got):\n%s", l.Subjects, diff)
+	}
+	if text := log.String(); strings.Count(text, "level=WARN") != 3 || !strings.Contains(text, "tenant=crowd rows=1001") || !strings.Contains(text, "tenant=org1 rows=20001") {
+		t.Errorf("log: %s", text)
+	}
+}
+
+// TestLiveIsBounded fills it to the bound of all tenants together, and one above.
 func TestLiveIsBounded(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.exec(t, `DROP INDEX revocations_by_tenant, revocations_by_epoch, revocations_expired, revocations_by_token`) // to fill it faster
-	const fill = `INSERT INTO revocations (tenant_id, kind, token_id, epoch, created_by, expires_at)
-		SELECT 'org1', 'token', 't' || n, 1, 'x', now() + interval '1 hour' FROM generate_series($1::int, $2::int) n`
-	f.exec(t, fill, 1, 200_000)
+	f.fill(t, 20_000, "t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9")
 	if l, err := f.Live(t.Context()); err != nil || len(l.Tokens) != 200_000 {
 		t.Errorf("at the bound: %d, %v", len(l.Tokens), err)
 	}
-	f.exec(t, fill, 200_001, 200_001)
+	f.fill(t, 1, "org1")
 	l, err := f.Live(t.Context())
 	wantCode(t, "above", err, apierr.Internal)
 	if l.Tokens != nil {

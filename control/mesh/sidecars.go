@@ -27,8 +27,14 @@ WHERE ($1 = '*' OR s.tenant_id = $1) AND ($2 = '' OR s.id > nullif($2, '')::uuid
 	insertSidecar = `
 INSERT INTO sidecars AS s (tenant_id, project_id, agent_id, name, role, shared, policy_set, credential_hash)
 VALUES ($1, nullif($2, ''), nullif($3, '')::uuid, $4, $5, $6, $7, $8) RETURNING ` + sidecarColumns
+	// What it reported of one policy set is nothing of another: generations of
+	// two sets have no order. The right sides are of the row as it was.
 	updateSidecar = `
-UPDATE sidecars s SET project_id = nullif($2, ''), agent_id = nullif($3, '')::uuid, role = $4, shared = $5, policy_set = $6, ` + nextVersion
+UPDATE sidecars s SET project_id = nullif($2, ''), agent_id = nullif($3, '')::uuid, role = $4, shared = $5, policy_set = $6,
+	generation = CASE WHEN s.policy_set = $6 THEN s.generation END, revision_id = CASE WHEN s.policy_set = $6 THEN s.revision_id END,
+	nack_at = CASE WHEN s.policy_set = $6 THEN s.nack_at END, nack_revision = CASE WHEN s.policy_set = $6 THEN s.nack_revision END,
+	nack_reason = CASE WHEN s.policy_set = $6 THEN s.nack_reason END, nack_generation = CASE WHEN s.policy_set = $6 THEN s.nack_generation END,
+	` + nextVersion
 	rotateSidecar = `UPDATE sidecars s SET credential_hash = $2, ` + nextVersion
 	revokeSidecar = `UPDATE sidecars s SET status = 'revoked', ` + nextVersion
 	nextVersion   = `version = s.version + 1, updated_at = clock_timestamp() WHERE s.id = $1 RETURNING ` + sidecarColumns

@@ -165,6 +165,33 @@ func TestRegistrationsAtOnce(t *testing.T) {
 	}
 }
 
+// TestMovedSidecarForgets what it reported of the policy set that it had, and
+// nothing when it keeps its set.
+func TestMovedSidecarForgets(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	sc, _ := f.register(t, asked("one"))
+	id := strings.Repeat("ab", 32)
+	refused := mesh.Refusal{Generation: 10, Revision: id, Reason: "no", At: noon()}
+	f.report(t, sc.ID, mesh.Report{At: noon(), Incarnation: 7, Generation: 9, Revision: id, LiveEpoch: 3, Build: "b1", Refused: refused})
+	sc.Role = request.RoleObserver
+	now, err := f.UpdateSidecar(t.Context(), local(), sc)
+	if err != nil || now.Last.Generation != 9 || now.Last.Revision != id || now.Last.Refused.Reason != "no" || now.Last.Refused.At.IsZero() {
+		t.Errorf("in its set: got %+v and %v, want what it reported", now.Last, err)
+	}
+	now.PolicySet = "other"
+	if now, err = f.UpdateSidecar(t.Context(), local(), now); err != nil {
+		t.Fatal(err)
+	}
+	want := mesh.Report{At: now.Last.At, Incarnation: 7, LiveEpoch: 3, Build: "b1"}
+	if diff := cmp.Diff(want, now.Last); diff != "" || now.Last.At.IsZero() {
+		t.Errorf("in another set (-want +got):\n%s", diff)
+	}
+	if got := f.text(t, `SELECT num_nulls(generation, revision_id, nack_at, nack_revision, nack_reason, nack_generation)::text FROM sidecars`); got != "6" {
+		t.Errorf("%s of 6 columns are empty", got)
+	}
+}
+
 func TestSidecarUpdates(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -17,8 +17,10 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -49,6 +51,8 @@ type Options struct {
 	// RequestID returns the id of a call for the audit log; nil means none.
 	RequestID func(context.Context) string
 
+	Log *slog.Logger // nil discards
+
 	// Now is the clock that reports were dated by; nil means time.Now.
 	Now func() time.Time
 }
@@ -61,6 +65,7 @@ func New(o Options) (*Store, error) {
 	if o.Pool == nil || o.Keys == nil {
 		return nil, errors.New("mesh: needs a pool and the keys of revisions")
 	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.RequestID == nil {
 		o.RequestID = func(context.Context) string { return "" }
 	}

@@ -70,7 +70,7 @@ func newUsersCreate(r *remote) *cobra.Command {
 			return err
 		}
 		u.Username, u.Role, u.ProjectId = args[0], client.Role(role), optional(project)
-		if u.Password, err = r.password(ctx, fromStdin, "", "Password for "+plain(u.Username)+": "); err != nil {
+		if u.Password, err = r.password(ctx, fromStdin, "", "Password for "+plain(u.Username)+": ", "the password by --password-stdin"); err != nil {
 			return err
 		}
 		resp, err := c.API().CreateUserWithResponse(ctx, u)

@@ -40,7 +40,7 @@ type usageError struct{ error }
 
 // Run carries out one command and returns its exit code.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return execute(ctx, world{env: os.Getenv, stdin: os.Stdin, now: time.Now}, args, stdout, stderr)
+	return execute(ctx, world{env: os.Getenv, stdin: os.Stdin, terminal: terminal, now: time.Now}, args, stdout, stderr)
 }
 
 func execute(ctx context.Context, w world, args []string, stdout, stderr io.Writer) int {

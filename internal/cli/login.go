@@ -73,28 +73,31 @@ func (l *loginCommand) run(cmd *cobra.Command, _ []string) error {
 	return line("logged in to %s as %s: role %s, tenant %s", api, user, t.Role, t.TenantId)(cmd.OutOrStdout())
 }
 
+// insteadOfAsking is what a login takes where there is no terminal.
+const insteadOfAsking = "--user, and the password by --password-stdin or " + passwordVariable
+
 func (l *loginCommand) credentials(ctx context.Context) (user, password string, err error) {
 	if user = l.user; user == "" {
 		if l.stdin || l.env(passwordVariable) != "" {
 			return "", "", usageError{errors.New("--user is needed")}
 		}
-		if user, err = ask(ctx, "User: ", true); err != nil {
+		if user, err = l.ask(ctx, "User: ", true, insteadOfAsking); err != nil {
 			return "", "", err
 		}
 	}
-	password, err = l.password(ctx, l.stdin, l.env(passwordVariable), "Password of "+plain(user)+": ")
+	password, err = l.password(ctx, l.stdin, l.env(passwordVariable), "Password of "+plain(user)+": ", insteadOfAsking)
 	return user, password, err
 }
 
 // password is the first line of standard input where that is said to have it,
-// or given, or what is typed.
-func (w world) password(ctx context.Context, fromStdin bool, given, prompt string) (string, error) {
+// or given, or what is typed; instead is told where nobody can type.
+func (w world) password(ctx context.Context, fromStdin bool, given, prompt, instead string) (string, error) {
 	password, err := given, error(nil)
 	switch {
 	case fromStdin:
 		password, err = firstLine(w.stdin)
 	case given == "":
-		password, err = ask(ctx, prompt, false)
+		password, err = w.ask(ctx, prompt, false, instead)
 	}
 	if err == nil && password == "" {
 		err = errors.New("the password is empty")

@@ -169,3 +169,14 @@ func TestWhereALoginIsKept(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyToAsk has no terminal: what is said names only what the command takes.
+func TestNobodyToAsk(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	const create = "there is no terminal to ask at: give the password by --password-stdin\n"
+	a.shell().run(t, "users", "create", "ada", "--tenant", "org1", "--role", "developer").want(t, ExitUsage, create)
+	const login = "there is no terminal to ask at: give --user, and the password by --password-stdin or GATEHOUSE_PASSWORD\n"
+	fresh(t).run(t, "login", "--api", a.URL).want(t, ExitUsage, login)
+	fresh(t).run(t, "login", "--api", a.URL, "--user", "ada").want(t, ExitUsage, login)
+}

@@ -41,9 +41,10 @@ permitted.`
 
 // world is what commands take from their process.
 type world struct {
-	env   func(string) string
-	stdin io.Reader
-	now   func() time.Time
+	env      func(string) string
+	stdin    io.Reader
+	terminal string // path of the one that a person sits at
+	now      func() time.Time
 }
 
 // remote is how commands reach the API and how they print what it says.

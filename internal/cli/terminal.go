@@ -15,11 +15,12 @@ import (
 
 const terminal = "/dev/tty"
 
-// ask asks a person at the terminal.
-func ask(ctx context.Context, prompt string, echo bool) (string, error) {
-	tty, err := os.OpenFile(terminal, os.O_RDWR, 0)
+// ask asks a person at the terminal. Without one the error says what the command
+// takes instead.
+func (w world) ask(ctx context.Context, prompt string, echo bool, instead string) (string, error) {
+	tty, err := os.OpenFile(w.terminal, os.O_RDWR, 0)
 	if err != nil {
-		return "", usageError{errors.New("there is no terminal to ask at: give --user, and the password by --password-stdin or " + passwordVariable)}
+		return "", usageError{errors.New("there is no terminal to ask at: give " + instead)}
 	}
 	defer tty.Close()
 	return askAt(ctx, tty, prompt, echo)

@@ -74,7 +74,7 @@ func newMesh(t testing.TB, o meshOptions) *mesh {
 	}
 	m.outside = tokentest.NewIssuer(t, "outside", "https://outside.test", "gatehouse")
 	m.write("jwks.json", m.outside.JWKS())
-	m.write("limits.yaml", []byte("admin: 100000\noperator: 100000\ndeveloper: 100000\nobserver: 100000\nanonymous: 100000\nprobe: 100000\nfailed_logins: 100000\n"))
+	m.write("limits.yaml", []byte("admin: 100000\noperator: 100000\ndeveloper: 100000\nobserver: 100000\nanonymous: 100000\nprobe: 100000\nsessions: 100000\nfailed_logins: 100000\n"))
 	m.certify()
 	for range o.Replicas {
 		m.startReplica()

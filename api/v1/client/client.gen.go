@@ -37,6 +37,150 @@ func (e AgentStatus) Valid() bool {
 	}
 }
 
+// Defines values for BudgetHoldState.
+const (
+	BudgetHoldStateCommitted BudgetHoldState = "committed"
+	BudgetHoldStateExpired   BudgetHoldState = "expired"
+	BudgetHoldStateHeld      BudgetHoldState = "held"
+	BudgetHoldStateReleased  BudgetHoldState = "released"
+)
+
+// Valid indicates whether the value is a known member of the BudgetHoldState enum.
+func (e BudgetHoldState) Valid() bool {
+	switch e {
+	case BudgetHoldStateCommitted:
+		return true
+	case BudgetHoldStateExpired:
+		return true
+	case BudgetHoldStateHeld:
+		return true
+	case BudgetHoldStateReleased:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetSettlementState.
+const (
+	BudgetSettlementStateCommitted BudgetSettlementState = "committed"
+	BudgetSettlementStateReleased  BudgetSettlementState = "released"
+)
+
+// Valid indicates whether the value is a known member of the BudgetSettlementState enum.
+func (e BudgetSettlementState) Valid() bool {
+	switch e {
+	case BudgetSettlementStateCommitted:
+		return true
+	case BudgetSettlementStateReleased:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetTransactionKind.
+const (
+	BudgetTransactionKindClose   BudgetTransactionKind = "close"
+	BudgetTransactionKindCommit  BudgetTransactionKind = "commit"
+	BudgetTransactionKindCorrect BudgetTransactionKind = "correct"
+	BudgetTransactionKindExpire  BudgetTransactionKind = "expire"
+	BudgetTransactionKindLimit   BudgetTransactionKind = "limit"
+	BudgetTransactionKindRelease BudgetTransactionKind = "release"
+	BudgetTransactionKindReserve BudgetTransactionKind = "reserve"
+	BudgetTransactionKindTopUp   BudgetTransactionKind = "top_up"
+)
+
+// Valid indicates whether the value is a known member of the BudgetTransactionKind enum.
+func (e BudgetTransactionKind) Valid() bool {
+	switch e {
+	case BudgetTransactionKindClose:
+		return true
+	case BudgetTransactionKindCommit:
+		return true
+	case BudgetTransactionKindCorrect:
+		return true
+	case BudgetTransactionKindExpire:
+		return true
+	case BudgetTransactionKindLimit:
+		return true
+	case BudgetTransactionKindRelease:
+		return true
+	case BudgetTransactionKindReserve:
+		return true
+	case BudgetTransactionKindTopUp:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetTransactionOrigin.
+const (
+	BudgetTransactionOriginAdmin  BudgetTransactionOrigin = "admin"
+	BudgetTransactionOriginApi    BudgetTransactionOrigin = "api"
+	BudgetTransactionOriginInline BudgetTransactionOrigin = "inline"
+)
+
+// Valid indicates whether the value is a known member of the BudgetTransactionOrigin enum.
+func (e BudgetTransactionOrigin) Valid() bool {
+	switch e {
+	case BudgetTransactionOriginAdmin:
+		return true
+	case BudgetTransactionOriginApi:
+		return true
+	case BudgetTransactionOriginInline:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetUsageScope.
+const (
+	BudgetUsageScopeProject BudgetUsageScope = "project"
+	BudgetUsageScopeTenant  BudgetUsageScope = "tenant"
+)
+
+// Valid indicates whether the value is a known member of the BudgetUsageScope enum.
+func (e BudgetUsageScope) Valid() bool {
+	switch e {
+	case BudgetUsageScopeProject:
+		return true
+	case BudgetUsageScopeTenant:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetWindow.
+const (
+	Day   BudgetWindow = "day"
+	Hour  BudgetWindow = "hour"
+	Month BudgetWindow = "month"
+	Total BudgetWindow = "total"
+	Week  BudgetWindow = "week"
+)
+
+// Valid indicates whether the value is a known member of the BudgetWindow enum.
+func (e BudgetWindow) Valid() bool {
+	switch e {
+	case Day:
+		return true
+	case Hour:
+		return true
+	case Month:
+		return true
+	case Total:
+		return true
+	case Week:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ErrorCode.
 const (
 	AuthExpiredToken               ErrorCode = "auth.expired_token"
@@ -45,6 +189,8 @@ const (
 	AuthInvalidToken               ErrorCode = "auth.invalid_token"
 	AuthMissingToken               ErrorCode = "auth.missing_token"
 	AuthUnavailable                ErrorCode = "auth.unavailable"
+	BudgetInsufficient             ErrorCode = "budget.insufficient"
+	BudgetUnavailable              ErrorCode = "budget.unavailable"
 	InternalError                  ErrorCode = "internal.error"
 	RateLimitExceeded              ErrorCode = "rate_limit.exceeded"
 	ResourceNotFound               ErrorCode = "resource.not_found"
@@ -72,6 +218,10 @@ func (e ErrorCode) Valid() bool {
 	case AuthMissingToken:
 		return true
 	case AuthUnavailable:
+		return true
+	case BudgetInsufficient:
+		return true
+	case BudgetUnavailable:
 		return true
 	case InternalError:
 		return true
@@ -198,22 +348,22 @@ func (e ReadyStatus) Valid() bool {
 
 // Defines values for Role.
 const (
-	Admin     Role = "admin"
-	Developer Role = "developer"
-	Observer  Role = "observer"
-	Operator  Role = "operator"
+	RoleAdmin     Role = "admin"
+	RoleDeveloper Role = "developer"
+	RoleObserver  Role = "observer"
+	RoleOperator  Role = "operator"
 )
 
 // Valid indicates whether the value is a known member of the Role enum.
 func (e Role) Valid() bool {
 	switch e {
-	case Admin:
+	case RoleAdmin:
 		return true
-	case Developer:
+	case RoleDeveloper:
 		return true
-	case Observer:
+	case RoleObserver:
 		return true
-	case Operator:
+	case RoleOperator:
 		return true
 	default:
 		return false
@@ -324,6 +474,270 @@ type AgentReference = string
 
 // AgentRole What the agent does. It is no role of callers; governance has its rules by it.
 type AgentRole = string
+
+// BudgetCommit Callers of tenant `*` give the tenant.
+type BudgetCommit struct {
+	ActualTokens int64 `json:"actual_tokens"`
+
+	// ProjectId The name of a project, unique in its tenant.
+	ProjectId *ProjectName `json:"project_id,omitempty"`
+
+	// RequestId The id of a request, a UUID or any other text. It is unique in its tenant.
+	RequestId BudgetRequestName `json:"request_id"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId *TenantName `json:"tenant_id,omitempty"`
+}
+
+// BudgetHold defines model for BudgetHold.
+type BudgetHold struct {
+	// ExpiresAt RFC 3339, in UTC.
+	ExpiresAt Time `json:"expires_at"`
+
+	// ProjectId The name of a project, unique in its tenant.
+	ProjectId ProjectName `json:"project_id"`
+
+	// RequestId The id of a request, a UUID or any other text. It is unique in its tenant.
+	RequestId      BudgetRequestName `json:"request_id"`
+	ReservedTokens int64             `json:"reserved_tokens"`
+	State          BudgetHoldState   `json:"state"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+}
+
+// BudgetHoldState defines model for BudgetHold.State.
+type BudgetHoldState string
+
+// BudgetLimit defines model for BudgetLimit.
+type BudgetLimit struct {
+	// ClosedAt When it was deleted: the last of its holds are waited for.
+	ClosedAt *time.Time `json:"closed_at,omitempty"`
+
+	// CreatedAt RFC 3339, in UTC.
+	CreatedAt Time `json:"created_at"`
+
+	// Id A UUID in lower case.
+	Id ID `json:"id"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId ProjectReference `json:"project_id"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+
+	// TimeZone Of the IANA database.
+	TimeZone TimeZone `json:"time_zone"`
+	Tokens   int64    `json:"tokens"`
+
+	// UpdatedAt RFC 3339, in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// Version Grows with each change; the `ETag` is this number in quotes.
+	Version Version `json:"version"`
+
+	// Window What a limit counts over. Days, weeks (from Monday) and months begin at midnight of its time zone.
+	Window BudgetWindow `json:"window"`
+}
+
+// BudgetLimitCreate Without a project it is one of the tenant, for all of its projects together.
+type BudgetLimitCreate struct {
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId *ProjectReference `json:"project_id,omitempty"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+
+	// TimeZone Of the IANA database.
+	TimeZone *string `json:"time_zone,omitempty"`
+	Tokens   int64   `json:"tokens"`
+
+	// Window What a limit counts over. Days, weeks (from Monday) and months begin at midnight of its time zone.
+	Window BudgetWindow `json:"window"`
+}
+
+// BudgetLimitList defines model for BudgetLimitList.
+type BudgetLimitList struct {
+	Items []BudgetLimit `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// BudgetLimitUpdate defines model for BudgetLimitUpdate.
+type BudgetLimitUpdate struct {
+	Tokens int64 `json:"tokens"`
+}
+
+// BudgetRelease Callers of tenant `*` give the tenant.
+type BudgetRelease struct {
+	// ProjectId The name of a project, unique in its tenant.
+	ProjectId *ProjectName `json:"project_id,omitempty"`
+
+	// RequestId The id of a request, a UUID or any other text. It is unique in its tenant.
+	RequestId BudgetRequestName `json:"request_id"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId *TenantName `json:"tenant_id,omitempty"`
+}
+
+// BudgetRequest defines model for BudgetRequest.
+type BudgetRequest struct {
+	EstimatedTokens int64 `json:"estimated_tokens"`
+
+	// Model Which will be asked.
+	Model *string `json:"model,omitempty"`
+
+	// ProjectId The name of a project, unique in its tenant.
+	ProjectId ProjectName `json:"project_id"`
+
+	// Purpose What for, for people.
+	Purpose *string `json:"purpose,omitempty"`
+
+	// RequestId The id of a request, a UUID or any other text. It is unique in its tenant.
+	RequestId BudgetRequestName `json:"request_id"`
+
+	// TaskId A UUID in lower case.
+	TaskId *ID `json:"task_id,omitempty"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+
+	// TtlSeconds When the hold expires.
+	TtlSeconds *int64 `json:"ttl_seconds,omitempty"`
+}
+
+// BudgetRequestName The id of a request, a UUID or any other text. It is unique in its tenant.
+type BudgetRequestName = string
+
+// BudgetSettlement defines model for BudgetSettlement.
+type BudgetSettlement struct {
+	// ChargedTokens What was used.
+	ChargedTokens int64 `json:"charged_tokens"`
+
+	// Late The hold had expired.
+	Late bool `json:"late"`
+
+	// OverrunTokens Of what was used, what the limit that was exceeded most had no room for.
+	OverrunTokens int64 `json:"overrun_tokens"`
+
+	// ProjectId The name of a project, unique in its tenant.
+	ProjectId ProjectName `json:"project_id"`
+
+	// RequestId The id of a request, a UUID or any other text. It is unique in its tenant.
+	RequestId BudgetRequestName `json:"request_id"`
+
+	// ReturnedTokens Of the hold; 0 where it had expired, which gave all back.
+	ReturnedTokens int64 `json:"returned_tokens"`
+
+	// SettledAt RFC 3339, in UTC.
+	SettledAt Time                  `json:"settled_at"`
+	State     BudgetSettlementState `json:"state"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+}
+
+// BudgetSettlementState defines model for BudgetSettlement.State.
+type BudgetSettlementState string
+
+// BudgetState defines model for BudgetState.
+type BudgetState struct {
+	Items []BudgetUsage `json:"items"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId ProjectReference `json:"project_id"`
+
+	// TenantId The name of a tenant as it stands in tokens.
+	TenantId TenantName `json:"tenant_id"`
+}
+
+// BudgetTransaction defines model for BudgetTransaction.
+type BudgetTransaction struct {
+	// At RFC 3339, in UTC.
+	At      Time   `json:"at"`
+	Attempt *int64 `json:"attempt,omitempty"`
+
+	// Id Grows.
+	Id   int64                 `json:"id"`
+	Kind BudgetTransactionKind `json:"kind"`
+	Late bool                  `json:"late"`
+
+	// Limit What a limit was changed to.
+	Limit *int64 `json:"limit,omitempty"`
+
+	// LimitId A UUID in lower case.
+	LimitId ID `json:"limit_id"`
+
+	// Origin A caller of this API, a sidecar, or who changed a limit.
+	Origin BudgetTransactionOrigin `json:"origin"`
+
+	// Overrun By how much it changed.
+	Overrun int64 `json:"overrun"`
+
+	// ProjectId A project of the same tenant, or "" for all of them.
+	ProjectId ProjectReference `json:"project_id"`
+	RequestId *string          `json:"request_id,omitempty"`
+
+	// Reserved By how much it changed.
+	Reserved int64 `json:"reserved"`
+
+	// Used By how much it changed.
+	Used int64 `json:"used"`
+}
+
+// BudgetTransactionKind defines model for BudgetTransaction.Kind.
+type BudgetTransactionKind string
+
+// BudgetTransactionOrigin A caller of this API, a sidecar, or who changed a limit.
+type BudgetTransactionOrigin string
+
+// BudgetTransactionList defines model for BudgetTransactionList.
+type BudgetTransactionList struct {
+	Items []BudgetTransaction `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// BudgetUsage defines model for BudgetUsage.
+type BudgetUsage struct {
+	// Available What may still be held.
+	Available int64 `json:"available"`
+
+	// Ceiling Never exceeded by used and reserved together: the limit, or what they were when it was lowered.
+	Ceiling int64 `json:"ceiling"`
+	Limit   int64 `json:"limit"`
+
+	// LimitId A UUID in lower case.
+	LimitId ID `json:"limit_id"`
+
+	// Overrun Used beyond the limit; no part of used.
+	Overrun int64 `json:"overrun"`
+
+	// PeriodStart RFC 3339, in UTC.
+	PeriodStart Time `json:"period_start"`
+
+	// Reserved Held and not settled.
+	Reserved int64 `json:"reserved"`
+
+	// ResetsAt RFC 3339, in UTC.
+	ResetsAt *Time            `json:"resets_at,omitempty"`
+	Scope    BudgetUsageScope `json:"scope"`
+
+	// TimeZone Of the IANA database.
+	TimeZone TimeZone `json:"time_zone"`
+	Used     int64    `json:"used"`
+
+	// Window What a limit counts over. Days, weeks (from Monday) and months begin at midnight of its time zone.
+	Window BudgetWindow `json:"window"`
+}
+
+// BudgetUsageScope defines model for BudgetUsage.Scope.
+type BudgetUsageScope string
+
+// BudgetWindow What a limit counts over. Days, weeks (from Monday) and months begin at midnight of its time zone.
+type BudgetWindow string
 
 // Client defines model for Client.
 type Client struct {
@@ -482,13 +896,34 @@ type ErrorCode string
 
 // ErrorDetails defines model for ErrorDetails.
 type ErrorDetails struct {
-	DecisionId   *string  `json:"decision_id,omitempty"`
-	Errors       *[]Fault `json:"errors,omitempty"`
-	Limit        *string  `json:"limit,omitempty"`
-	Reason       *string  `json:"reason,omitempty"`
-	RetryAfterMs *int64   `json:"retry_after_ms,omitempty"`
-	Retryable    *bool    `json:"retryable,omitempty"`
-	RuleId       *string  `json:"rule_id,omitempty"`
+	Available  *int64   `json:"available,omitempty"`
+	DecisionId *string  `json:"decision_id,omitempty"`
+	Errors     *[]Fault `json:"errors,omitempty"`
+
+	// Limit The name of a rate limit, or the tokens of a budget's.
+	Limit *ErrorDetails_Limit `json:"limit,omitempty"`
+
+	// LimitId A UUID in lower case.
+	LimitId   *ID     `json:"limit_id,omitempty"`
+	Reason    *string `json:"reason,omitempty"`
+	Requested *int64  `json:"requested,omitempty"`
+
+	// ResetsAt RFC 3339, in UTC.
+	ResetsAt     *Time   `json:"resets_at,omitempty"`
+	RetryAfterMs *int64  `json:"retry_after_ms,omitempty"`
+	Retryable    *bool   `json:"retryable,omitempty"`
+	RuleId       *string `json:"rule_id,omitempty"`
+}
+
+// ErrorDetailsLimit0 defines model for ErrorDetails.Limit.0.
+type ErrorDetailsLimit0 = string
+
+// ErrorDetailsLimit1 defines model for ErrorDetails.Limit.1.
+type ErrorDetailsLimit1 = int64
+
+// ErrorDetails_Limit The name of a rate limit, or the tokens of a budget's.
+type ErrorDetails_Limit struct {
+	union json.RawMessage
 }
 
 // Fault defines model for Fault.
@@ -1024,6 +1459,9 @@ type TenantUpdate struct {
 // Time RFC 3339, in UTC.
 type Time = time.Time
 
+// TimeZone Of the IANA database.
+type TimeZone = string
+
 // Token defines model for Token.
 type Token struct {
 	AccessToken string `json:"access_token"`
@@ -1110,6 +1548,9 @@ type Version = int64
 // AgentID A UUID in lower case.
 type AgentID = ID
 
+// BudgetLimitID A UUID in lower case.
+type BudgetLimitID = ID
+
 // ClientID A UUID in lower case.
 type ClientID = ID
 
@@ -1121,6 +1562,12 @@ type DecisionID = DecisionName
 
 // FilterAllowed defines model for FilterAllowed.
 type FilterAllowed = bool
+
+// FilterProject The name of a project, unique in its tenant.
+type FilterProject = ProjectName
+
+// FilterRequest The id of a request, a UUID or any other text. It is unique in its tenant.
+type FilterRequest = BudgetRequestName
 
 // FilterRoute defines model for FilterRoute.
 type FilterRoute = FilterText
@@ -1163,6 +1610,18 @@ type TenantID = TenantName
 
 // UserID A UUID in lower case.
 type UserID = ID
+
+// BudgetRefusedApplicationJSON defines model for BudgetRefused.
+type BudgetRefusedApplicationJSON = Error
+
+// BudgetRefusedApplicationProblemPlusJSON defines model for BudgetRefused.
+type BudgetRefusedApplicationProblemPlusJSON = Problem
+
+// BudgetSettledApplicationJSON defines model for BudgetSettled.
+type BudgetSettledApplicationJSON = Error
+
+// BudgetSettledApplicationProblemPlusJSON defines model for BudgetSettled.
+type BudgetSettledApplicationProblemPlusJSON = Problem
 
 // ConflictApplicationJSON defines model for Conflict.
 type ConflictApplicationJSON = Error
@@ -1270,6 +1729,69 @@ type BlockAgentParams struct {
 type UnblockAgentParams struct {
 	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListBudgetLimitsParams defines parameters for ListBudgetLimits.
+type ListBudgetLimitsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// DeleteBudgetLimitParams defines parameters for DeleteBudgetLimit.
+type DeleteBudgetLimitParams struct {
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetBudgetLimitParams defines parameters for GetBudgetLimit.
+type GetBudgetLimitParams struct {
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// UpdateBudgetLimitParams defines parameters for UpdateBudgetLimit.
+type UpdateBudgetLimitParams struct {
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// IfMatch The `ETag` that must be in force (RFC 9110, 13.1.1), or `*`.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetBudgetStateParams defines parameters for GetBudgetState.
+type GetBudgetStateParams struct {
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// ProjectId The project. Callers of a project may name their own.
+	ProjectId *FilterProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+}
+
+// ListBudgetTransactionsParams defines parameters for ListBudgetTransactions.
+type ListBudgetTransactionsParams struct {
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// TenantId The tenant to act in. Callers of tenant `*` may name any, others their own.
+	TenantId *TenantFilter `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// ProjectId The project. Callers of a project may name their own.
+	ProjectId *FilterProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// RequestId Only of this request.
+	RequestId *FilterRequest `form:"request_id,omitempty" json:"request_id,omitempty"`
 }
 
 // ListClientsParams defines parameters for ListClients.
@@ -1521,6 +2043,21 @@ type RevokeTokensJSONRequestBody = RevocationCreate
 // IssueTokenJSONRequestBody defines body for IssueToken for application/json ContentType.
 type IssueTokenJSONRequestBody = ClientTokenRequest
 
+// CommitBudgetJSONRequestBody defines body for CommitBudget for application/json ContentType.
+type CommitBudgetJSONRequestBody = BudgetCommit
+
+// CreateBudgetLimitJSONRequestBody defines body for CreateBudgetLimit for application/json ContentType.
+type CreateBudgetLimitJSONRequestBody = BudgetLimitCreate
+
+// UpdateBudgetLimitJSONRequestBody defines body for UpdateBudgetLimit for application/json ContentType.
+type UpdateBudgetLimitJSONRequestBody = BudgetLimitUpdate
+
+// ReleaseBudgetJSONRequestBody defines body for ReleaseBudget for application/json ContentType.
+type ReleaseBudgetJSONRequestBody = BudgetRelease
+
+// RequestBudgetJSONRequestBody defines body for RequestBudget for application/json ContentType.
+type RequestBudgetJSONRequestBody = BudgetRequest
+
 // CreateClientJSONRequestBody defines body for CreateClient for application/json ContentType.
 type CreateClientJSONRequestBody = ClientCreate
 
@@ -1707,6 +2244,68 @@ func (a KeySet_Keys_Item) MarshalJSON() ([]byte, error) {
 	return json.Marshal(object)
 }
 
+// AsErrorDetailsLimit0 returns the union data inside the ErrorDetails_Limit as a ErrorDetailsLimit0
+func (t ErrorDetails_Limit) AsErrorDetailsLimit0() (ErrorDetailsLimit0, error) {
+	var body ErrorDetailsLimit0
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromErrorDetailsLimit0 overwrites any union data inside the ErrorDetails_Limit as the provided ErrorDetailsLimit0
+func (t *ErrorDetails_Limit) FromErrorDetailsLimit0(v ErrorDetailsLimit0) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeErrorDetailsLimit0 performs a merge with any union data inside the ErrorDetails_Limit, using the provided ErrorDetailsLimit0
+func (t *ErrorDetails_Limit) MergeErrorDetailsLimit0(v ErrorDetailsLimit0) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsErrorDetailsLimit1 returns the union data inside the ErrorDetails_Limit as a ErrorDetailsLimit1
+func (t ErrorDetails_Limit) AsErrorDetailsLimit1() (ErrorDetailsLimit1, error) {
+	var body ErrorDetailsLimit1
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromErrorDetailsLimit1 overwrites any union data inside the ErrorDetails_Limit as the provided ErrorDetailsLimit1
+func (t *ErrorDetails_Limit) FromErrorDetailsLimit1(v ErrorDetailsLimit1) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeErrorDetailsLimit1 performs a merge with any union data inside the ErrorDetails_Limit, using the provided ErrorDetailsLimit1
+func (t *ErrorDetails_Limit) MergeErrorDetailsLimit1(v ErrorDetailsLimit1) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t ErrorDetails_Limit) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *ErrorDetails_Limit) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
+
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
 
@@ -1817,7 +2416,7 @@ type ClientInterface interface {
 
 	// BlockAgentWithBody Refuse all that an agent does
 	//
-	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing. A tenant has room for 1,000 blocked agents; beyond that it is 409.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1826,7 +2425,7 @@ type ClientInterface interface {
 
 	// BlockAgent Refuse all that an agent does
 	//
-	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing. A tenant has room for 1,000 blocked agents; beyond that it is 409.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1860,7 +2459,7 @@ type ClientInterface interface {
 
 	// LogoutWithBody End a session
 	//
-	// A token that comes with it is refused from now on. One that is no good is not looked at further.
+	// A token that comes with it is refused from now on, and counts the request. One that is no good is not looked at further. The session ends also where the tenant has no room for one more token that is refused (429).
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1869,7 +2468,7 @@ type ClientInterface interface {
 
 	// Logout End a session
 	//
-	// A token that comes with it is refused from now on. One that is no good is not looked at further.
+	// A token that comes with it is refused from now on, and counts the request. One that is no good is not looked at further. The session ends also where the tenant has no room for one more token that is refused (429).
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1894,7 +2493,7 @@ type ClientInterface interface {
 	//
 	// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
 	//
-	// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+	// A subject is a user or client within the tenant; callers of tenant `*` that name no `tenant_id` mean all tenants. Subjects of other issuers are not found. A tenant has room for 10,000 single tokens at a time; beyond that it is 429.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1905,7 +2504,7 @@ type ClientInterface interface {
 	//
 	// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
 	//
-	// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+	// A subject is a user or client within the tenant; callers of tenant `*` that name no `tenant_id` mean all tenants. Subjects of other issuers are not found. A tenant has room for 10,000 single tokens at a time; beyond that it is 429.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1925,6 +2524,129 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/auth/token (the `IssueToken` operationId).
 	IssueToken(ctx context.Context, body IssueTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CommitBudgetWithBody Say what was used
+	//
+	// What was held and not used is given back. What was used beyond the hold takes the room that the limits have, and the rest is overrun: a commit is never refused for lack of room. It may come late, when the hold has expired.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/budget/commit (the `CommitBudget` operationId).
+	CommitBudgetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CommitBudget Say what was used
+	//
+	// What was held and not used is given back. What was used beyond the hold takes the room that the limits have, and the rest is overrun: a commit is never refused for lack of room. It may come late, when the hold has expired.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/budget/commit (the `CommitBudget` operationId).
+	CommitBudget(ctx context.Context, body CommitBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBudgetLimits List limits
+	//
+	// Deleted ones are there until the last of their holds is settled. Callers of a project see its own, so that a part may have fewer than were asked for.
+	//
+	// Corresponds with GET /api/v1/budget/limits (the `ListBudgetLimits` operationId).
+	ListBudgetLimits(ctx context.Context, params *ListBudgetLimitsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateBudgetLimitWithBody Create a limit
+	//
+	// It counts from now. A scope has at most one for each window.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/budget/limits (the `CreateBudgetLimit` operationId).
+	CreateBudgetLimitWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateBudgetLimit Create a limit
+	//
+	// It counts from now. A scope has at most one for each window.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/budget/limits (the `CreateBudgetLimit` operationId).
+	CreateBudgetLimit(ctx context.Context, body CreateBudgetLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteBudgetLimit Delete a limit
+	//
+	// It takes no new holds. Where no limit is left, holds are refused.
+	//
+	// Corresponds with DELETE /api/v1/budget/limits/{limit_id} (the `DeleteBudgetLimit` operationId).
+	DeleteBudgetLimit(ctx context.Context, limitId BudgetLimitID, params *DeleteBudgetLimitParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBudgetLimit Get a limit
+	//
+	// Corresponds with GET /api/v1/budget/limits/{limit_id} (the `GetBudgetLimit` operationId).
+	GetBudgetLimit(ctx context.Context, limitId BudgetLimitID, params *GetBudgetLimitParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateBudgetLimitWithBody Change how many tokens a limit allows
+	//
+	// At once, in the window that runs. Below what is used and held already, nothing more is held until the window ends.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /api/v1/budget/limits/{limit_id} (the `UpdateBudgetLimit` operationId).
+	UpdateBudgetLimitWithBody(ctx context.Context, limitId BudgetLimitID, params *UpdateBudgetLimitParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateBudgetLimit Change how many tokens a limit allows
+	//
+	// At once, in the window that runs. Below what is used and held already, nothing more is held until the window ends.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /api/v1/budget/limits/{limit_id} (the `UpdateBudgetLimit` operationId).
+	UpdateBudgetLimit(ctx context.Context, limitId BudgetLimitID, params *UpdateBudgetLimitParams, body UpdateBudgetLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReleaseBudgetWithBody Give all of a hold back
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/budget/release (the `ReleaseBudget` operationId).
+	ReleaseBudgetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReleaseBudget Give all of a hold back
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/budget/release (the `ReleaseBudget` operationId).
+	ReleaseBudget(ctx context.Context, body ReleaseBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RequestBudgetWithBody Hold tokens
+	//
+	// All limits of the tenant and the project that apply are held, or none. The same `request_id` with the same body is answered as before, without another hold; a refusal stays one. `state` says where the hold stands now: only what is `held` may be used.
+	//
+	// A hold that is neither committed nor released expires, and gives its tokens back.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/budget/request (the `RequestBudget` operationId).
+	RequestBudgetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RequestBudget Hold tokens
+	//
+	// All limits of the tenant and the project that apply are held, or none. The same `request_id` with the same body is answered as before, without another hold; a refusal stays one. `state` says where the hold stands now: only what is `held` may be used.
+	//
+	// A hold that is neither committed nor released expires, and gives its tokens back.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/budget/request (the `RequestBudget` operationId).
+	RequestBudget(ctx context.Context, body RequestBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBudgetState Where the limits stand
+	//
+	// The limits of the tenant, and those of the project where one is named. Callers of a project see their own.
+	//
+	// Corresponds with GET /api/v1/budget/state (the `GetBudgetState` operationId).
+	GetBudgetState(ctx context.Context, params *GetBudgetStateParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBudgetTransactions List what happened to limits
+	//
+	// One item for each limit that a hold, a settlement or a change touched.
+	//
+	// Corresponds with GET /api/v1/budget/transactions (the `ListBudgetTransactions` operationId).
+	ListBudgetTransactions(ctx context.Context, params *ListBudgetTransactionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListClients List clients
 	//
@@ -1982,7 +2704,7 @@ type ClientInterface interface {
 	//
 	// Server-sent events. Each `decision` has a Decision as its data and its `place` as its id; a client that comes back with it in `Last-Event-ID` misses nothing. Without it the tail begins now. A comment every 10 s shows that the connection lives.
 	//
-	// The tail ends after an hour, when the token expires, and when the service stops: come back. An `error` event has an Error as its data and is the last.
+	// The tail ends after an hour, when the token expires, and when the service stops: come back. It ends within 10 s of the token being refused or the permission lost. An `error` event has an Error as its data and is the last.
 	//
 	// Corresponds with GET /api/v1/decisions/tail (the `TailDecisions` operationId).
 	TailDecisions(ctx context.Context, params *TailDecisionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2406,7 +3128,7 @@ func (c *API) GetAgent(ctx context.Context, agentId AgentID, reqEditors ...Reque
 
 // BlockAgentWithBody Refuse all that an agent does
 //
-// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing. A tenant has room for 1,000 blocked agents; beyond that it is 409.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2425,7 +3147,7 @@ func (c *API) BlockAgentWithBody(ctx context.Context, agentId AgentID, params *B
 
 // BlockAgent Refuse all that an agent does
 //
-// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing. A tenant has room for 1,000 blocked agents; beyond that it is 409.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2499,7 +3221,7 @@ func (c *API) Login(ctx context.Context, body LoginJSONRequestBody, reqEditors .
 
 // LogoutWithBody End a session
 //
-// A token that comes with it is refused from now on. One that is no good is not looked at further.
+// A token that comes with it is refused from now on, and counts the request. One that is no good is not looked at further. The session ends also where the tenant has no room for one more token that is refused (429).
 //
 // Takes any type of body and a specified content type.
 //
@@ -2518,7 +3240,7 @@ func (c *API) LogoutWithBody(ctx context.Context, contentType string, body io.Re
 
 // Logout End a session
 //
-// A token that comes with it is refused from now on. One that is no good is not looked at further.
+// A token that comes with it is refused from now on, and counts the request. One that is no good is not looked at further. The session ends also where the tenant has no room for one more token that is refused (429).
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2573,7 +3295,7 @@ func (c *API) Refresh(ctx context.Context, body RefreshJSONRequestBody, reqEdito
 //
 // Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
 //
-// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+// A subject is a user or client within the tenant; callers of tenant `*` that name no `tenant_id` mean all tenants. Subjects of other issuers are not found. A tenant has room for 10,000 single tokens at a time; beyond that it is 429.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2594,7 +3316,7 @@ func (c *API) RevokeTokensWithBody(ctx context.Context, contentType string, body
 //
 // Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
 //
-// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+// A subject is a user or client within the tenant; callers of tenant `*` that name no `tenant_id` mean all tenants. Subjects of other issuers are not found. A tenant has room for 10,000 single tokens at a time; beyond that it is 429.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2635,6 +3357,279 @@ func (c *API) IssueTokenWithBody(ctx context.Context, contentType string, body i
 // Corresponds with POST /api/v1/auth/token (the `IssueToken` operationId).
 func (c *API) IssueToken(ctx context.Context, body IssueTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewIssueTokenRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CommitBudgetWithBody Say what was used
+//
+// What was held and not used is given back. What was used beyond the hold takes the room that the limits have, and the rest is overrun: a commit is never refused for lack of room. It may come late, when the hold has expired.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/budget/commit (the `CommitBudget` operationId).
+func (c *API) CommitBudgetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCommitBudgetRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CommitBudget Say what was used
+//
+// What was held and not used is given back. What was used beyond the hold takes the room that the limits have, and the rest is overrun: a commit is never refused for lack of room. It may come late, when the hold has expired.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/budget/commit (the `CommitBudget` operationId).
+func (c *API) CommitBudget(ctx context.Context, body CommitBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCommitBudgetRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBudgetLimits List limits
+//
+// Deleted ones are there until the last of their holds is settled. Callers of a project see its own, so that a part may have fewer than were asked for.
+//
+// Corresponds with GET /api/v1/budget/limits (the `ListBudgetLimits` operationId).
+func (c *API) ListBudgetLimits(ctx context.Context, params *ListBudgetLimitsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBudgetLimitsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBudgetLimitWithBody Create a limit
+//
+// It counts from now. A scope has at most one for each window.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/budget/limits (the `CreateBudgetLimit` operationId).
+func (c *API) CreateBudgetLimitWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateBudgetLimitRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBudgetLimit Create a limit
+//
+// It counts from now. A scope has at most one for each window.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/budget/limits (the `CreateBudgetLimit` operationId).
+func (c *API) CreateBudgetLimit(ctx context.Context, body CreateBudgetLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateBudgetLimitRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteBudgetLimit Delete a limit
+//
+// It takes no new holds. Where no limit is left, holds are refused.
+//
+// Corresponds with DELETE /api/v1/budget/limits/{limit_id} (the `DeleteBudgetLimit` operationId).
+func (c *API) DeleteBudgetLimit(ctx context.Context, limitId BudgetLimitID, params *DeleteBudgetLimitParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteBudgetLimitRequest(c.Server, limitId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBudgetLimit Get a limit
+//
+// Corresponds with GET /api/v1/budget/limits/{limit_id} (the `GetBudgetLimit` operationId).
+func (c *API) GetBudgetLimit(ctx context.Context, limitId BudgetLimitID, params *GetBudgetLimitParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBudgetLimitRequest(c.Server, limitId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateBudgetLimitWithBody Change how many tokens a limit allows
+//
+// At once, in the window that runs. Below what is used and held already, nothing more is held until the window ends.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /api/v1/budget/limits/{limit_id} (the `UpdateBudgetLimit` operationId).
+func (c *API) UpdateBudgetLimitWithBody(ctx context.Context, limitId BudgetLimitID, params *UpdateBudgetLimitParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateBudgetLimitRequestWithBody(c.Server, limitId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateBudgetLimit Change how many tokens a limit allows
+//
+// At once, in the window that runs. Below what is used and held already, nothing more is held until the window ends.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /api/v1/budget/limits/{limit_id} (the `UpdateBudgetLimit` operationId).
+func (c *API) UpdateBudgetLimit(ctx context.Context, limitId BudgetLimitID, params *UpdateBudgetLimitParams, body UpdateBudgetLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateBudgetLimitRequest(c.Server, limitId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReleaseBudgetWithBody Give all of a hold back
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/budget/release (the `ReleaseBudget` operationId).
+func (c *API) ReleaseBudgetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReleaseBudgetRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReleaseBudget Give all of a hold back
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/budget/release (the `ReleaseBudget` operationId).
+func (c *API) ReleaseBudget(ctx context.Context, body ReleaseBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReleaseBudgetRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RequestBudgetWithBody Hold tokens
+//
+// All limits of the tenant and the project that apply are held, or none. The same `request_id` with the same body is answered as before, without another hold; a refusal stays one. `state` says where the hold stands now: only what is `held` may be used.
+//
+// A hold that is neither committed nor released expires, and gives its tokens back.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/budget/request (the `RequestBudget` operationId).
+func (c *API) RequestBudgetWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRequestBudgetRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RequestBudget Hold tokens
+//
+// All limits of the tenant and the project that apply are held, or none. The same `request_id` with the same body is answered as before, without another hold; a refusal stays one. `state` says where the hold stands now: only what is `held` may be used.
+//
+// A hold that is neither committed nor released expires, and gives its tokens back.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/budget/request (the `RequestBudget` operationId).
+func (c *API) RequestBudget(ctx context.Context, body RequestBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRequestBudgetRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBudgetState Where the limits stand
+//
+// The limits of the tenant, and those of the project where one is named. Callers of a project see their own.
+//
+// Corresponds with GET /api/v1/budget/state (the `GetBudgetState` operationId).
+func (c *API) GetBudgetState(ctx context.Context, params *GetBudgetStateParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBudgetStateRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBudgetTransactions List what happened to limits
+//
+// One item for each limit that a hold, a settlement or a change touched.
+//
+// Corresponds with GET /api/v1/budget/transactions (the `ListBudgetTransactions` operationId).
+func (c *API) ListBudgetTransactions(ctx context.Context, params *ListBudgetTransactionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBudgetTransactionsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2781,7 +3776,7 @@ func (c *API) ListDecisions(ctx context.Context, params *ListDecisionsParams, re
 //
 // Server-sent events. Each `decision` has a Decision as its data and its `place` as its id; a client that comes back with it in `Last-Event-ID` misses nothing. Without it the tail begins now. A comment every 10 s shows that the connection lives.
 //
-// The tail ends after an hour, when the token expires, and when the service stops: come back. An `error` event has an Error as its data and is the last.
+// The tail ends after an hour, when the token expires, and when the service stops: come back. It ends within 10 s of the token being refused or the permission lost. An `error` event has an Error as its data and is the last.
 //
 // Corresponds with GET /api/v1/decisions/tail (the `TailDecisions` operationId).
 func (c *API) TailDecisions(ctx context.Context, params *TailDecisionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4111,6 +5106,638 @@ func NewIssueTokenRequestWithBody(server string, contentType string, body io.Rea
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewCommitBudgetRequest calls the generic CommitBudget builder with application/json body
+func NewCommitBudgetRequest(server string, body CommitBudgetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCommitBudgetRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCommitBudgetRequestWithBody constructs an http.Request for the CommitBudget method, with any body, and a specified content type
+func NewCommitBudgetRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/budget/commit")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListBudgetLimitsRequest constructs an http.Request for the ListBudgetLimits method
+func NewListBudgetLimitsRequest(server string, params *ListBudgetLimitsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/budget/limits")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateBudgetLimitRequest calls the generic CreateBudgetLimit builder with application/json body
+func NewCreateBudgetLimitRequest(server string, body CreateBudgetLimitJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateBudgetLimitRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateBudgetLimitRequestWithBody constructs an http.Request for the CreateBudgetLimit method, with any body, and a specified content type
+func NewCreateBudgetLimitRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/budget/limits")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteBudgetLimitRequest constructs an http.Request for the DeleteBudgetLimit method
+func NewDeleteBudgetLimitRequest(server string, limitId BudgetLimitID, params *DeleteBudgetLimitParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "limit_id", limitId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/budget/limits/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.TenantId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetBudgetLimitRequest constructs an http.Request for the GetBudgetLimit method
+func NewGetBudgetLimitRequest(server string, limitId BudgetLimitID, params *GetBudgetLimitParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "limit_id", limitId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/budget/limits/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.TenantId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateBudgetLimitRequest calls the generic UpdateBudgetLimit builder with application/json body
+func NewUpdateBudgetLimitRequest(server string, limitId BudgetLimitID, params *UpdateBudgetLimitParams, body UpdateBudgetLimitJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateBudgetLimitRequestWithBody(server, limitId, params, "application/json", bodyReader)
+}
+
+// NewUpdateBudgetLimitRequestWithBody constructs an http.Request for the UpdateBudgetLimit method, with any body, and a specified content type
+func NewUpdateBudgetLimitRequestWithBody(server string, limitId BudgetLimitID, params *UpdateBudgetLimitParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "limit_id", limitId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/budget/limits/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.TenantId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewReleaseBudgetRequest calls the generic ReleaseBudget builder with application/json body
+func NewReleaseBudgetRequest(server string, body ReleaseBudgetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReleaseBudgetRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewReleaseBudgetRequestWithBody constructs an http.Request for the ReleaseBudget method, with any body, and a specified content type
+func NewReleaseBudgetRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/budget/release")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRequestBudgetRequest calls the generic RequestBudget builder with application/json body
+func NewRequestBudgetRequest(server string, body RequestBudgetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRequestBudgetRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRequestBudgetRequestWithBody constructs an http.Request for the RequestBudget method, with any body, and a specified content type
+func NewRequestBudgetRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/budget/request")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetBudgetStateRequest constructs an http.Request for the GetBudgetState method
+func NewGetBudgetStateRequest(server string, params *GetBudgetStateParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/budget/state")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.TenantId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ProjectId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListBudgetTransactionsRequest constructs an http.Request for the ListBudgetTransactions method
+func NewListBudgetTransactionsRequest(server string, params *ListBudgetTransactionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/budget/transactions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ProjectId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.RequestId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "request_id", *params.RequestId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -6582,7 +8209,7 @@ type ClientWithResponsesInterface interface {
 
 	// BlockAgentWithBodyWithResponse Refuse all that an agent does
 	//
-	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing. A tenant has room for 1,000 blocked agents; beyond that it is 409.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6591,7 +8218,7 @@ type ClientWithResponsesInterface interface {
 
 	// BlockAgentWithResponse Refuse all that an agent does
 	//
-	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+	// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing. A tenant has room for 1,000 blocked agents; beyond that it is 409.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6627,7 +8254,7 @@ type ClientWithResponsesInterface interface {
 
 	// LogoutWithBodyWithResponse End a session
 	//
-	// A token that comes with it is refused from now on. One that is no good is not looked at further.
+	// A token that comes with it is refused from now on, and counts the request. One that is no good is not looked at further. The session ends also where the tenant has no room for one more token that is refused (429).
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6636,7 +8263,7 @@ type ClientWithResponsesInterface interface {
 
 	// LogoutWithResponse End a session
 	//
-	// A token that comes with it is refused from now on. One that is no good is not looked at further.
+	// A token that comes with it is refused from now on, and counts the request. One that is no good is not looked at further. The session ends also where the tenant has no room for one more token that is refused (429).
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6661,7 +8288,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
 	//
-	// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+	// A subject is a user or client within the tenant; callers of tenant `*` that name no `tenant_id` mean all tenants. Subjects of other issuers are not found. A tenant has room for 10,000 single tokens at a time; beyond that it is 429.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6672,7 +8299,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
 	//
-	// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+	// A subject is a user or client within the tenant; callers of tenant `*` that name no `tenant_id` mean all tenants. Subjects of other issuers are not found. A tenant has room for 10,000 single tokens at a time; beyond that it is 429.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6692,6 +8319,139 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/auth/token (the `IssueToken` operationId).
 	IssueTokenWithResponse(ctx context.Context, body IssueTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*IssueTokenResponse, error)
+
+	// CommitBudgetWithBodyWithResponse Say what was used
+	//
+	// What was held and not used is given back. What was used beyond the hold takes the room that the limits have, and the rest is overrun: a commit is never refused for lack of room. It may come late, when the hold has expired.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/budget/commit (the `CommitBudget` operationId).
+	CommitBudgetWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CommitBudgetResponse, error)
+
+	// CommitBudgetWithResponse Say what was used
+	//
+	// What was held and not used is given back. What was used beyond the hold takes the room that the limits have, and the rest is overrun: a commit is never refused for lack of room. It may come late, when the hold has expired.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/budget/commit (the `CommitBudget` operationId).
+	CommitBudgetWithResponse(ctx context.Context, body CommitBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*CommitBudgetResponse, error)
+
+	// ListBudgetLimitsWithResponse List limits
+	//
+	// Deleted ones are there until the last of their holds is settled. Callers of a project see its own, so that a part may have fewer than were asked for.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/budget/limits (the `ListBudgetLimits` operationId).
+	ListBudgetLimitsWithResponse(ctx context.Context, params *ListBudgetLimitsParams, reqEditors ...RequestEditorFn) (*ListBudgetLimitsResponse, error)
+
+	// CreateBudgetLimitWithBodyWithResponse Create a limit
+	//
+	// It counts from now. A scope has at most one for each window.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/budget/limits (the `CreateBudgetLimit` operationId).
+	CreateBudgetLimitWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateBudgetLimitResponse, error)
+
+	// CreateBudgetLimitWithResponse Create a limit
+	//
+	// It counts from now. A scope has at most one for each window.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/budget/limits (the `CreateBudgetLimit` operationId).
+	CreateBudgetLimitWithResponse(ctx context.Context, body CreateBudgetLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateBudgetLimitResponse, error)
+
+	// DeleteBudgetLimitWithResponse Delete a limit
+	//
+	// It takes no new holds. Where no limit is left, holds are refused.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/budget/limits/{limit_id} (the `DeleteBudgetLimit` operationId).
+	DeleteBudgetLimitWithResponse(ctx context.Context, limitId BudgetLimitID, params *DeleteBudgetLimitParams, reqEditors ...RequestEditorFn) (*DeleteBudgetLimitResponse, error)
+
+	// GetBudgetLimitWithResponse Get a limit
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/budget/limits/{limit_id} (the `GetBudgetLimit` operationId).
+	GetBudgetLimitWithResponse(ctx context.Context, limitId BudgetLimitID, params *GetBudgetLimitParams, reqEditors ...RequestEditorFn) (*GetBudgetLimitResponse, error)
+
+	// UpdateBudgetLimitWithBodyWithResponse Change how many tokens a limit allows
+	//
+	// At once, in the window that runs. Below what is used and held already, nothing more is held until the window ends.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/budget/limits/{limit_id} (the `UpdateBudgetLimit` operationId).
+	UpdateBudgetLimitWithBodyWithResponse(ctx context.Context, limitId BudgetLimitID, params *UpdateBudgetLimitParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateBudgetLimitResponse, error)
+
+	// UpdateBudgetLimitWithResponse Change how many tokens a limit allows
+	//
+	// At once, in the window that runs. Below what is used and held already, nothing more is held until the window ends.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/budget/limits/{limit_id} (the `UpdateBudgetLimit` operationId).
+	UpdateBudgetLimitWithResponse(ctx context.Context, limitId BudgetLimitID, params *UpdateBudgetLimitParams, body UpdateBudgetLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateBudgetLimitResponse, error)
+
+	// ReleaseBudgetWithBodyWithResponse Give all of a hold back
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/budget/release (the `ReleaseBudget` operationId).
+	ReleaseBudgetWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReleaseBudgetResponse, error)
+
+	// ReleaseBudgetWithResponse Give all of a hold back
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/budget/release (the `ReleaseBudget` operationId).
+	ReleaseBudgetWithResponse(ctx context.Context, body ReleaseBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*ReleaseBudgetResponse, error)
+
+	// RequestBudgetWithBodyWithResponse Hold tokens
+	//
+	// All limits of the tenant and the project that apply are held, or none. The same `request_id` with the same body is answered as before, without another hold; a refusal stays one. `state` says where the hold stands now: only what is `held` may be used.
+	//
+	// A hold that is neither committed nor released expires, and gives its tokens back.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/budget/request (the `RequestBudget` operationId).
+	RequestBudgetWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RequestBudgetResponse, error)
+
+	// RequestBudgetWithResponse Hold tokens
+	//
+	// All limits of the tenant and the project that apply are held, or none. The same `request_id` with the same body is answered as before, without another hold; a refusal stays one. `state` says where the hold stands now: only what is `held` may be used.
+	//
+	// A hold that is neither committed nor released expires, and gives its tokens back.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/budget/request (the `RequestBudget` operationId).
+	RequestBudgetWithResponse(ctx context.Context, body RequestBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*RequestBudgetResponse, error)
+
+	// GetBudgetStateWithResponse Where the limits stand
+	//
+	// The limits of the tenant, and those of the project where one is named. Callers of a project see their own.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/budget/state (the `GetBudgetState` operationId).
+	GetBudgetStateWithResponse(ctx context.Context, params *GetBudgetStateParams, reqEditors ...RequestEditorFn) (*GetBudgetStateResponse, error)
+
+	// ListBudgetTransactionsWithResponse List what happened to limits
+	//
+	// One item for each limit that a hold, a settlement or a change touched.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/budget/transactions (the `ListBudgetTransactions` operationId).
+	ListBudgetTransactionsWithResponse(ctx context.Context, params *ListBudgetTransactionsParams, reqEditors ...RequestEditorFn) (*ListBudgetTransactionsResponse, error)
 
 	// ListClientsWithResponse List clients
 	//
@@ -6757,7 +8517,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Server-sent events. Each `decision` has a Decision as its data and its `place` as its id; a client that comes back with it in `Last-Event-ID` misses nothing. Without it the tail begins now. A comment every 10 s shows that the connection lives.
 	//
-	// The tail ends after an hour, when the token expires, and when the service stops: come back. An `error` event has an Error as its data and is the last.
+	// The tail ends after an hour, when the token expires, and when the service stops: come back. It ends within 10 s of the token being refused or the permission lost. An `error` event has an Error as its data and is the last.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7654,6 +9414,466 @@ func (r IssueTokenResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r IssueTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CommitBudgetResponse200Headers the declared response headers of an HTTP 200 response for CommitBudget
+type CommitBudgetResponse200Headers struct {
+	IdempotentReplayed *bool
+}
+
+type CommitBudgetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BudgetSettlement
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CommitBudgetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CommitBudgetResponse) GetJSON200() *BudgetSettlement {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r CommitBudgetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CommitBudgetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CommitBudgetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CommitBudgetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListBudgetLimitsResponse200Headers the declared response headers of an HTTP 200 response for ListBudgetLimits
+type ListBudgetLimitsResponse200Headers struct {
+	Link *string
+}
+
+type ListBudgetLimitsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BudgetLimitList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListBudgetLimitsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBudgetLimitsResponse) GetJSON200() *BudgetLimitList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBudgetLimitsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBudgetLimitsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBudgetLimitsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBudgetLimitsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateBudgetLimitResponse201Headers the declared response headers of an HTTP 201 response for CreateBudgetLimit
+type CreateBudgetLimitResponse201Headers struct {
+	ETag     string
+	Location string
+}
+
+type CreateBudgetLimitResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *BudgetLimit
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateBudgetLimitResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateBudgetLimitResponse) GetJSON201() *BudgetLimit {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateBudgetLimitResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateBudgetLimitResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateBudgetLimitResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateBudgetLimitResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteBudgetLimitResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteBudgetLimitResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteBudgetLimitResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteBudgetLimitResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteBudgetLimitResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetBudgetLimitResponse200Headers the declared response headers of an HTTP 200 response for GetBudgetLimit
+type GetBudgetLimitResponse200Headers struct {
+	ETag string
+}
+
+type GetBudgetLimitResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BudgetLimit
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetBudgetLimitResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBudgetLimitResponse) GetJSON200() *BudgetLimit {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBudgetLimitResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBudgetLimitResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBudgetLimitResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBudgetLimitResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateBudgetLimitResponse200Headers the declared response headers of an HTTP 200 response for UpdateBudgetLimit
+type UpdateBudgetLimitResponse200Headers struct {
+	ETag string
+}
+
+type UpdateBudgetLimitResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BudgetLimit
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateBudgetLimitResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateBudgetLimitResponse) GetJSON200() *BudgetLimit {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateBudgetLimitResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateBudgetLimitResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateBudgetLimitResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateBudgetLimitResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReleaseBudgetResponse200Headers the declared response headers of an HTTP 200 response for ReleaseBudget
+type ReleaseBudgetResponse200Headers struct {
+	IdempotentReplayed *bool
+}
+
+type ReleaseBudgetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BudgetSettlement
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReleaseBudgetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReleaseBudgetResponse) GetJSON200() *BudgetSettlement {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ReleaseBudgetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReleaseBudgetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReleaseBudgetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReleaseBudgetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RequestBudgetResponse201Headers the declared response headers of an HTTP 201 response for RequestBudget
+type RequestBudgetResponse201Headers struct {
+	IdempotentReplayed *bool
+}
+
+type RequestBudgetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *BudgetHold
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *RequestBudgetResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r RequestBudgetResponse) GetJSON201() *BudgetHold {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r RequestBudgetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RequestBudgetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RequestBudgetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RequestBudgetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetBudgetStateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BudgetState
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBudgetStateResponse) GetJSON200() *BudgetState {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBudgetStateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBudgetStateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBudgetStateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBudgetStateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListBudgetTransactionsResponse200Headers the declared response headers of an HTTP 200 response for ListBudgetTransactions
+type ListBudgetTransactionsResponse200Headers struct {
+	Link *string
+}
+
+type ListBudgetTransactionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BudgetTransactionList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListBudgetTransactionsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBudgetTransactionsResponse) GetJSON200() *BudgetTransactionList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBudgetTransactionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBudgetTransactionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBudgetTransactionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBudgetTransactionsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9724,7 +11944,7 @@ func (c *ClientWithResponses) GetAgentWithResponse(ctx context.Context, agentId 
 
 // BlockAgentWithBodyWithResponse Refuse all that an agent does
 //
-// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing. A tenant has room for 1,000 blocked agents; beyond that it is 409.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9739,7 +11959,7 @@ func (c *ClientWithResponses) BlockAgentWithBodyWithResponse(ctx context.Context
 
 // BlockAgentWithResponse Refuse all that an agent does
 //
-// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing.
+// Sidecars that are connected refuse it within 5 s. Doing it again changes nothing. A tenant has room for 1,000 blocked agents; beyond that it is 409.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9799,7 +12019,7 @@ func (c *ClientWithResponses) LoginWithResponse(ctx context.Context, body LoginJ
 
 // LogoutWithBodyWithResponse End a session
 //
-// A token that comes with it is refused from now on. One that is no good is not looked at further.
+// A token that comes with it is refused from now on, and counts the request. One that is no good is not looked at further. The session ends also where the tenant has no room for one more token that is refused (429).
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9814,7 +12034,7 @@ func (c *ClientWithResponses) LogoutWithBodyWithResponse(ctx context.Context, co
 
 // LogoutWithResponse End a session
 //
-// A token that comes with it is refused from now on. One that is no good is not looked at further.
+// A token that comes with it is refused from now on, and counts the request. One that is no good is not looked at further. The session ends also where the tenant has no room for one more token that is refused (429).
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9857,7 +12077,7 @@ func (c *ClientWithResponses) RefreshWithResponse(ctx context.Context, body Refr
 //
 // Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
 //
-// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+// A subject is a user or client within the tenant; callers of tenant `*` that name no `tenant_id` mean all tenants. Subjects of other issuers are not found. A tenant has room for 10,000 single tokens at a time; beyond that it is 429.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9874,7 +12094,7 @@ func (c *ClientWithResponses) RevokeTokensWithBodyWithResponse(ctx context.Conte
 //
 // Give one of `subject`, whose tokens of up to now are refused, and `token_id`. Control refuses them within 5 s, and so do the sidecars that are connected.
 //
-// A subject is a user or client of the tenant. Callers of tenant `*` that name `tenant_id` may revoke any subject there; without it the subject is looked for in all tenants.
+// A subject is a user or client within the tenant; callers of tenant `*` that name no `tenant_id` mean all tenants. Subjects of other issuers are not found. A tenant has room for 10,000 single tokens at a time; beyond that it is 429.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9911,6 +12131,229 @@ func (c *ClientWithResponses) IssueTokenWithResponse(ctx context.Context, body I
 		return nil, err
 	}
 	return ParseIssueTokenResponse(rsp)
+}
+
+// CommitBudgetWithBodyWithResponse Say what was used
+//
+// What was held and not used is given back. What was used beyond the hold takes the room that the limits have, and the rest is overrun: a commit is never refused for lack of room. It may come late, when the hold has expired.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/budget/commit (the `CommitBudget` operationId).
+func (c *ClientWithResponses) CommitBudgetWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CommitBudgetResponse, error) {
+	rsp, err := c.CommitBudgetWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCommitBudgetResponse(rsp)
+}
+
+// CommitBudgetWithResponse Say what was used
+//
+// What was held and not used is given back. What was used beyond the hold takes the room that the limits have, and the rest is overrun: a commit is never refused for lack of room. It may come late, when the hold has expired.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/budget/commit (the `CommitBudget` operationId).
+func (c *ClientWithResponses) CommitBudgetWithResponse(ctx context.Context, body CommitBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*CommitBudgetResponse, error) {
+	rsp, err := c.CommitBudget(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCommitBudgetResponse(rsp)
+}
+
+// ListBudgetLimitsWithResponse List limits
+//
+// Deleted ones are there until the last of their holds is settled. Callers of a project see its own, so that a part may have fewer than were asked for.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/budget/limits (the `ListBudgetLimits` operationId).
+func (c *ClientWithResponses) ListBudgetLimitsWithResponse(ctx context.Context, params *ListBudgetLimitsParams, reqEditors ...RequestEditorFn) (*ListBudgetLimitsResponse, error) {
+	rsp, err := c.ListBudgetLimits(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBudgetLimitsResponse(rsp)
+}
+
+// CreateBudgetLimitWithBodyWithResponse Create a limit
+//
+// It counts from now. A scope has at most one for each window.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/budget/limits (the `CreateBudgetLimit` operationId).
+func (c *ClientWithResponses) CreateBudgetLimitWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateBudgetLimitResponse, error) {
+	rsp, err := c.CreateBudgetLimitWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateBudgetLimitResponse(rsp)
+}
+
+// CreateBudgetLimitWithResponse Create a limit
+//
+// It counts from now. A scope has at most one for each window.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/budget/limits (the `CreateBudgetLimit` operationId).
+func (c *ClientWithResponses) CreateBudgetLimitWithResponse(ctx context.Context, body CreateBudgetLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateBudgetLimitResponse, error) {
+	rsp, err := c.CreateBudgetLimit(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateBudgetLimitResponse(rsp)
+}
+
+// DeleteBudgetLimitWithResponse Delete a limit
+//
+// It takes no new holds. Where no limit is left, holds are refused.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/budget/limits/{limit_id} (the `DeleteBudgetLimit` operationId).
+func (c *ClientWithResponses) DeleteBudgetLimitWithResponse(ctx context.Context, limitId BudgetLimitID, params *DeleteBudgetLimitParams, reqEditors ...RequestEditorFn) (*DeleteBudgetLimitResponse, error) {
+	rsp, err := c.DeleteBudgetLimit(ctx, limitId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteBudgetLimitResponse(rsp)
+}
+
+// GetBudgetLimitWithResponse Get a limit
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/budget/limits/{limit_id} (the `GetBudgetLimit` operationId).
+func (c *ClientWithResponses) GetBudgetLimitWithResponse(ctx context.Context, limitId BudgetLimitID, params *GetBudgetLimitParams, reqEditors ...RequestEditorFn) (*GetBudgetLimitResponse, error) {
+	rsp, err := c.GetBudgetLimit(ctx, limitId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBudgetLimitResponse(rsp)
+}
+
+// UpdateBudgetLimitWithBodyWithResponse Change how many tokens a limit allows
+//
+// At once, in the window that runs. Below what is used and held already, nothing more is held until the window ends.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/budget/limits/{limit_id} (the `UpdateBudgetLimit` operationId).
+func (c *ClientWithResponses) UpdateBudgetLimitWithBodyWithResponse(ctx context.Context, limitId BudgetLimitID, params *UpdateBudgetLimitParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateBudgetLimitResponse, error) {
+	rsp, err := c.UpdateBudgetLimitWithBody(ctx, limitId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateBudgetLimitResponse(rsp)
+}
+
+// UpdateBudgetLimitWithResponse Change how many tokens a limit allows
+//
+// At once, in the window that runs. Below what is used and held already, nothing more is held until the window ends.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/budget/limits/{limit_id} (the `UpdateBudgetLimit` operationId).
+func (c *ClientWithResponses) UpdateBudgetLimitWithResponse(ctx context.Context, limitId BudgetLimitID, params *UpdateBudgetLimitParams, body UpdateBudgetLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateBudgetLimitResponse, error) {
+	rsp, err := c.UpdateBudgetLimit(ctx, limitId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateBudgetLimitResponse(rsp)
+}
+
+// ReleaseBudgetWithBodyWithResponse Give all of a hold back
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/budget/release (the `ReleaseBudget` operationId).
+func (c *ClientWithResponses) ReleaseBudgetWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReleaseBudgetResponse, error) {
+	rsp, err := c.ReleaseBudgetWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReleaseBudgetResponse(rsp)
+}
+
+// ReleaseBudgetWithResponse Give all of a hold back
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/budget/release (the `ReleaseBudget` operationId).
+func (c *ClientWithResponses) ReleaseBudgetWithResponse(ctx context.Context, body ReleaseBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*ReleaseBudgetResponse, error) {
+	rsp, err := c.ReleaseBudget(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReleaseBudgetResponse(rsp)
+}
+
+// RequestBudgetWithBodyWithResponse Hold tokens
+//
+// All limits of the tenant and the project that apply are held, or none. The same `request_id` with the same body is answered as before, without another hold; a refusal stays one. `state` says where the hold stands now: only what is `held` may be used.
+//
+// A hold that is neither committed nor released expires, and gives its tokens back.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/budget/request (the `RequestBudget` operationId).
+func (c *ClientWithResponses) RequestBudgetWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RequestBudgetResponse, error) {
+	rsp, err := c.RequestBudgetWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRequestBudgetResponse(rsp)
+}
+
+// RequestBudgetWithResponse Hold tokens
+//
+// All limits of the tenant and the project that apply are held, or none. The same `request_id` with the same body is answered as before, without another hold; a refusal stays one. `state` says where the hold stands now: only what is `held` may be used.
+//
+// A hold that is neither committed nor released expires, and gives its tokens back.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/budget/request (the `RequestBudget` operationId).
+func (c *ClientWithResponses) RequestBudgetWithResponse(ctx context.Context, body RequestBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*RequestBudgetResponse, error) {
+	rsp, err := c.RequestBudget(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRequestBudgetResponse(rsp)
+}
+
+// GetBudgetStateWithResponse Where the limits stand
+//
+// The limits of the tenant, and those of the project where one is named. Callers of a project see their own.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/budget/state (the `GetBudgetState` operationId).
+func (c *ClientWithResponses) GetBudgetStateWithResponse(ctx context.Context, params *GetBudgetStateParams, reqEditors ...RequestEditorFn) (*GetBudgetStateResponse, error) {
+	rsp, err := c.GetBudgetState(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBudgetStateResponse(rsp)
+}
+
+// ListBudgetTransactionsWithResponse List what happened to limits
+//
+// One item for each limit that a hold, a settlement or a change touched.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/budget/transactions (the `ListBudgetTransactions` operationId).
+func (c *ClientWithResponses) ListBudgetTransactionsWithResponse(ctx context.Context, params *ListBudgetTransactionsParams, reqEditors ...RequestEditorFn) (*ListBudgetTransactionsResponse, error) {
+	rsp, err := c.ListBudgetTransactions(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBudgetTransactionsResponse(rsp)
 }
 
 // ListClientsWithResponse List clients
@@ -10025,7 +12468,7 @@ func (c *ClientWithResponses) ListDecisionsWithResponse(ctx context.Context, par
 //
 // Server-sent events. Each `decision` has a Decision as its data and its `place` as its id; a client that comes back with it in `Last-Event-ID` misses nothing. Without it the tail begins now. A comment every 10 s shows that the connection lives.
 //
-// The tail ends after an hour, when the token expires, and when the service stops: come back. An `error` event has an Error as its data and is the last.
+// The tail ends after an hour, when the token expires, and when the service stops: come back. It ends within 10 s of the token being refused or the permission lost. An `error` event has an Error as its data and is the last.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -11069,6 +13512,367 @@ func ParseIssueTokenResponse(rsp *http.Response) (*IssueTokenResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseCommitBudgetResponse parses an HTTP response from a CommitBudgetWithResponse call
+func ParseCommitBudgetResponse(rsp *http.Response) (*CommitBudgetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CommitBudgetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BudgetSettlement
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CommitBudgetResponse200Headers
+		if values := rsp.Header.Values("Idempotent-Replayed"); len(values) > 0 {
+			var value bool
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotent-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotentReplayed = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListBudgetLimitsResponse parses an HTTP response from a ListBudgetLimitsWithResponse call
+func ParseListBudgetLimitsResponse(rsp *http.Response) (*ListBudgetLimitsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBudgetLimitsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BudgetLimitList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListBudgetLimitsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateBudgetLimitResponse parses an HTTP response from a CreateBudgetLimitWithResponse call
+func ParseCreateBudgetLimitResponse(rsp *http.Response) (*CreateBudgetLimitResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateBudgetLimitResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest BudgetLimit
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateBudgetLimitResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "uri-reference"}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteBudgetLimitResponse parses an HTTP response from a DeleteBudgetLimitWithResponse call
+func ParseDeleteBudgetLimitResponse(rsp *http.Response) (*DeleteBudgetLimitResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteBudgetLimitResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetBudgetLimitResponse parses an HTTP response from a GetBudgetLimitWithResponse call
+func ParseGetBudgetLimitResponse(rsp *http.Response) (*GetBudgetLimitResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBudgetLimitResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BudgetLimit
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetBudgetLimitResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateBudgetLimitResponse parses an HTTP response from a UpdateBudgetLimitWithResponse call
+func ParseUpdateBudgetLimitResponse(rsp *http.Response) (*UpdateBudgetLimitResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateBudgetLimitResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BudgetLimit
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateBudgetLimitResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReleaseBudgetResponse parses an HTTP response from a ReleaseBudgetWithResponse call
+func ParseReleaseBudgetResponse(rsp *http.Response) (*ReleaseBudgetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReleaseBudgetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BudgetSettlement
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReleaseBudgetResponse200Headers
+		if values := rsp.Header.Values("Idempotent-Replayed"); len(values) > 0 {
+			var value bool
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotent-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotentReplayed = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRequestBudgetResponse parses an HTTP response from a RequestBudgetWithResponse call
+func ParseRequestBudgetResponse(rsp *http.Response) (*RequestBudgetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RequestBudgetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest BudgetHold
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers RequestBudgetResponse201Headers
+		if values := rsp.Header.Values("Idempotent-Replayed"); len(values) > 0 {
+			var value bool
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotent-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotentReplayed = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetBudgetStateResponse parses an HTTP response from a GetBudgetStateWithResponse call
+func ParseGetBudgetStateResponse(rsp *http.Response) (*GetBudgetStateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBudgetStateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BudgetState
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListBudgetTransactionsResponse parses an HTTP response from a ListBudgetTransactionsWithResponse call
+func ParseListBudgetTransactionsResponse(rsp *http.Response) (*ListBudgetTransactionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBudgetTransactionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BudgetTransactionList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListBudgetTransactionsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

@@ -76,6 +76,9 @@ func near(t *rapid.T, s *openapi3.Schema) any {
 	if s.Type.Is("boolean") {
 		return rapid.Bool().Draw(t, "truth")
 	}
+	if s.Type.Is("integer") {
+		return rapid.Int64Range(int64(*s.Min)-2, int64(*s.Max)+2).Draw(t, "number")
+	}
 	return nearText(t, s)
 }
 

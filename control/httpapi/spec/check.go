@@ -95,8 +95,8 @@ func (c *checker) value(s *Schema, at jsontext.Pointer) {
 		c.err = err
 		return
 	}
-	if s.kind == String {
-		c.text(s, at, tok.String())
+	if code, message := s.CheckText(tok.String()); code != "" {
+		c.fault(at, code, message)
 	}
 }
 
@@ -186,12 +186,6 @@ func (s *Schema) names() []string {
 	return names
 }
 
-func (c *checker) text(s *Schema, at jsontext.Pointer, v string) {
-	if code, message := s.textFault(v); code != "" {
-		c.fault(at, code, message)
-	}
-}
-
 // textFault is the first thing wrong with a string.
 func (s *Schema) textFault(v string) (code, message string) {
 	n := utf8.RuneCountInString(v)
@@ -208,8 +202,8 @@ func (s *Schema) textFault(v string) (code, message string) {
 	return "", ""
 }
 
-// CheckText checks a parameter: a string, true or false, or an integer in plain
-// decimal. It returns the code and message of a fault, "" where there is none.
+// CheckText checks a plain value: a string, true or false, or an integer in plain
+// decimal, which is what all readers of it take. It returns the code and message of a fault, "" where there is none.
 func (s *Schema) CheckText(v string) (code, message string) {
 	switch s.kind {
 	case String:
@@ -238,6 +232,8 @@ func kindOf(k Kind) []jsontext.Kind {
 		return []jsontext.Kind{'{'}
 	case String:
 		return []jsontext.Kind{'"'}
+	case Integer:
+		return []jsontext.Kind{'0'}
 	}
 	return []jsontext.Kind{'t', 'f'}
 }

@@ -81,6 +81,26 @@ func TestCheckJSON(t *testing.T) {
 	}
 }
 
+// TestIntegers: only what all readers take for the same number is one.
+func TestIntegers(t *testing.T) {
+	t.Parallel()
+	ops, err := Parse(one(goodOperation, `{"type":"object","additionalProperties":false,"properties":{"n":{"type":"integer","minimum":-1,"maximum":9007199254740993}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string][]string{
+		"0": nil, "-1": nil, "9007199254740993": nil,
+		"-2": {"/n too_small"}, "9007199254740994": {"/n too_large"}, "9223372036854775808": {"/n type"},
+		"1.5": {"/n type"}, "1.0": {"/n type"}, "1e2": {"/n type"}, "-0": {"/n type"}, "1e400": {"/n type"},
+		`"1"`: {"/n type"}, "true": {"/n type"}, "null": {"/n type"}, "[1]": {"/n type"},
+	} {
+		faults, err := ops[0].Body.CheckJSON([]byte(`{"n":` + text + `}`))
+		if diff := cmp.Diff(want, brief(faults)); diff != "" || err != nil {
+			t.Errorf("%s: %v, faults (-want +got):\n%s", text, err, diff)
+		}
+	}
+}
+
 func TestCheckJSONMalformed(t *testing.T) {
 	t.Parallel()
 	s := goodBody(t).Body

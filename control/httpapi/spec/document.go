@@ -30,7 +30,10 @@ type Limit string
 const (
 	LimitRole  Limit = "role"  // all requests of a principal, or of an address
 	LimitProbe Limit = "probe" // questions for the state of the service
-	LimitLogin Limit = "login" // refused credentials of an address
+	LimitLogin Limit = "login" // sessions that an address begins or goes on with, and refused credentials
+	LimitToken Limit = "token" // as role, of those who come with a token alone
+
+	LimitBudget Limit = "budget" // holds of tokens that a principal asks for
 )
 
 // Token says whether an operation reads the caller's token.
@@ -166,7 +169,7 @@ func (o operation) check() error {
 		faults = append(faults, fmt.Errorf("x-gatehouse-tenancy %q is not known", o.Tenancy))
 	}
 	for _, l := range o.Limits {
-		if !slices.Contains([]Limit{LimitRole, LimitProbe, LimitLogin}, l) {
+		if !slices.Contains([]Limit{LimitRole, LimitProbe, LimitLogin, LimitToken, LimitBudget}, l) {
 			faults = append(faults, fmt.Errorf("x-gatehouse-limits %q is not known", l))
 		}
 	}

@@ -22,7 +22,7 @@ const (
 	Object  Kind = "object"
 	String  Kind = "string"
 	Boolean Kind = "boolean"
-	Integer Kind = "integer" // in parameters only
+	Integer Kind = "integer" // of 64 bits, in plain decimal
 )
 
 // Schema is one schema of a request, made ready to check by.
@@ -102,9 +102,6 @@ func (d *document) compileObject(k keywords, depth int) (*Schema, error) {
 		p, err := d.compileAt(k.Properties[name], depth+1)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		if p.kind == Integer {
-			return nil, fmt.Errorf("%s: integers are for parameters", name)
 		}
 		s.properties[name] = p
 	}

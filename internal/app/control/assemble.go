@@ -3,9 +3,11 @@ package control
 import (
 	"context"
 
+	budgetpg "gatehouse/budget/postgres"
 	"gatehouse/control/accounts"
 	"gatehouse/control/auth"
 	authpg "gatehouse/control/auth/postgres"
+	"gatehouse/control/budgets"
 	"gatehouse/control/decisions"
 	"gatehouse/control/httpapi"
 	"gatehouse/control/mesh"
@@ -17,7 +19,7 @@ import (
 
 // assemble makes the parts in the order in which they need each other.
 func (a *App) assemble(ctx context.Context) error {
-	for _, make := range []func(context.Context) error{a.makeAccounts, a.makeMesh, a.makeAPI, a.makeSync, a.makeDebug} {
+	for _, make := range []func(context.Context) error{a.makeAccounts, a.makeMesh, a.makeBudgets, a.makeAPI, a.makeSync, a.makeDebug} {
 		if err := make(ctx); err != nil {
 			return err
 		}
@@ -47,7 +49,7 @@ func (a *App) makeMesh(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if a.mesh, err = mesh.New(mesh.Options{Pool: a.pool, Keys: a.rollout.Keys, RequestID: httpapi.RequestID}); err != nil {
+	if a.mesh, err = mesh.New(mesh.Options{Pool: a.pool, Keys: a.rollout.Keys, RequestID: httpapi.RequestID, Log: a.log}); err != nil {
 		return err
 	}
 	if a.decisions, err = decisions.New(decisions.Options{Pool: a.pool}); err != nil {
@@ -60,12 +62,21 @@ func (a *App) makeMesh(context.Context) (err error) {
 	return nil
 }
 
+func (a *App) makeBudgets(context.Context) error {
+	ledger, err := budgetpg.New(budgetpg.Options{Pool: a.pool, RequestID: httpapi.RequestID})
+	if err != nil {
+		return err
+	}
+	a.budgets, err = budgets.New(budgets.Options{Ledger: ledger, Log: a.log})
+	return err
+}
+
 func (a *App) makeAPI(ctx context.Context) error {
 	c := a.opts.Config
 	o := httpapi.Options{
 		Auth: a.auth, Users: a.stores, Clients: a.stores, Tenants: a.stores, Projects: a.stores, Counts: a.stores,
 		Agents: a.stores, Governance: a.stores, Revocations: a.stores,
-		Sidecars: a.mesh, Policies: a.rollout, Decisions: a.decisions,
+		Sidecars: a.mesh, Policies: a.rollout, Decisions: a.decisions, Budgets: a.budgets,
 		Database: a.pool, Metrics: a.metrics, Log: a.log, Version: a.opts.Version, CORSOrigins: c.CORSOrigins,
 		CursorKey: c.Box.MAC(cursorUse, nil),
 	}

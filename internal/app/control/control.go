@@ -16,6 +16,7 @@ import (
 
 	"gatehouse/control/accounts"
 	"gatehouse/control/auth"
+	"gatehouse/control/budgets"
 	"gatehouse/control/decisions"
 	"gatehouse/control/httpapi"
 	"gatehouse/control/mesh"
@@ -57,6 +58,7 @@ type App struct {
 	rollout   *rollout.Service
 	mesh      *mesh.Store
 	decisions *decisions.Store
+	budgets   *budgets.Service
 	rates     *rates.Rates
 	server    *httpapi.Server
 	sync      *sync.Server // nil without a certificate for it
@@ -111,6 +113,8 @@ func (a *App) start(ctx context.Context) error {
 		return err
 	}
 	a.startPruning(ctx)
+	a.startSweeping(ctx)
+	a.askRedis(ctx)
 	a.log.Info("control started", "address", a.server.Addr(), "version", a.opts.Version, "dev", a.opts.Dev)
 	return nil
 }
@@ -153,6 +157,14 @@ func (a *App) startSync(ctx context.Context) error {
 	return nil
 }
 
+// askRedis says at once that the counters of the mesh can't be had; what hangs on
+// them says so at each request, and the rest works.
+func (a *App) askRedis(ctx context.Context) {
+	if err := a.rates.Ping(ctx); err != nil {
+		a.log.Warn("Redis can't be used: mesh rate limits can't be counted until it can", "error", err)
+	}
+}
+
 // startPruning keeps decision records within their bounds. Replicas may do it
 // at once: what is gone is gone.
 func (a *App) startPruning(ctx context.Context) {
@@ -174,6 +186,18 @@ func (a *App) startPruning(ctx context.Context) {
 			case <-tick.C:
 			}
 		}
+	}()
+}
+
+// startSweeping ends holds whose time is over. Replicas may do it at once: each
+// hold ends once.
+func (a *App) startSweeping(ctx context.Context) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	a.undo = append(a.undo, func() { cancel(); <-done })
+	go func() {
+		defer close(done)
+		a.budgets.Run(ctx)
 	}()
 }
 

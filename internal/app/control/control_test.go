@@ -210,6 +210,27 @@ func TestDatabaseAway(t *testing.T) {
 	}
 }
 
+// Redis that can't be used is told at the start, and without its URL.
+func TestRedisAwayIsTold(t *testing.T) {
+	t.Parallel()
+	c, err := FromEnvironment(environment("postgres://gatehouse:x@127.0.0.1:1/none", "REDIS_URL", "redis://user:hidden@127.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer // the logger locks it
+	a, err := New(t.Context(), Options{Config: c, Log: &log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.Stop()
+	if got := log.String(); strings.Count(got, "Redis can't be used") != 1 || strings.Contains(got, "hidden") {
+		t.Errorf("the log is\n%s\nwant one word of Redis, without its URL", got)
+	}
+}
+
 // A replica whose API is gone ends, so that it is started again.
 func TestEndsWithTheAPI(t *testing.T) {
 	t.Parallel()
