@@ -119,7 +119,7 @@ type Decision struct {
 	ID        string
 	Tenant    string
 	SidecarID string
-	At        time.Time // by the sidecar's clock
+	At        time.Time // by the sidecar's clock; not much later than it was stored
 	Record    []byte    // the JSON object that the sidecar sent
 	Cursor    string    // its place in the order in which records were stored
 }

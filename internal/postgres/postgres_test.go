@@ -242,8 +242,9 @@ func TestInTxRetriesWhatOthersMadeImpossible(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if runs[0]+runs[1] != 3 {
-		t.Errorf("ran %v times, want three in all", runs)
+	// One that runs again may meet the other once more before that one commits.
+	if n := runs[0] + runs[1]; n < 3 || n > 2*maxTries {
+		t.Errorf("ran %v times, want three or a few more in all", runs)
 	}
 	if got := text(t, pool, `SELECT string_agg(n::text, ' ') FROM a`); got != "2 2" {
 		t.Errorf("rows are %s, want both counted twice", got)
