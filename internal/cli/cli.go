@@ -80,6 +80,7 @@ func newRoot(w world) *cobra.Command {
 	root.AddCommand(newLogin(w), newLogout(w), newPolicy(r), newProxy(r), newDecisions(r), newExplain(r))
 	root.AddCommand(newUsers(r), newTenants(r), newAgents(r), newSidecars(r), newRevoke(r))
 	root.AddCommand(newCheckConfig(), newEnvoyConfig(), newToken(), newMigrate(), newDev(), newDemo(), newDemoApp(), newVersion())
+	root.AddCommand(newSanitize(w), newParse(w))
 	return root
 }
 
