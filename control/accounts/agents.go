@@ -7,6 +7,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"gatehouse/internal/account"
+	"gatehouse/internal/apierr"
+	"gatehouse/internal/postgres"
 	"gatehouse/internal/request"
 )
 
@@ -48,15 +50,15 @@ func scanAgent(r row) (g account.Agent, err error) {
 
 // Agent returns an agent within a tenant.
 func (s *Store) Agent(ctx context.Context, tenant, id string) (account.Agent, error) {
-	if !isUUID(id) {
-		return account.Agent{}, notFound()
+	if !postgres.IsUUID(id) {
+		return account.Agent{}, apierr.Missing()
 	}
 	return one(s.o.Pool.QueryRow(ctx, selectAgent, id, tenant), scanAgent)
 }
 
 // Agents returns a page of the agents of a tenant, by id.
 func (s *Store) Agents(ctx context.Context, tenant, after string, limit int) (account.Page[account.Agent], error) {
-	if after != "" && !isUUID(after) {
+	if after != "" && !postgres.IsUUID(after) {
 		return account.Page[account.Agent]{}, badPosition()
 	}
 	return page(ctx, s, scanAgent, func(g account.Agent) string { return g.ID }, limit, selectAgents, tenant, after)
@@ -96,8 +98,8 @@ func (s *Store) UnblockAgent(ctx context.Context, by request.Principal, g accoun
 }
 
 func (s *Store) setAgent(ctx context.Context, by request.Principal, g account.Agent, to account.AgentStatus, sql string, args ...any) (now account.Agent, err error) {
-	if !isUUID(g.ID) {
-		return account.Agent{}, notFound()
+	if !postgres.IsUUID(g.ID) {
+		return account.Agent{}, apierr.Missing()
 	}
 	c := change{by: by, action: "unblock", kind: "agent", tenant: g.Tenant, target: g.ID, detail: map[string]any{"name": g.Name}}
 	if to == account.AgentBlocked {
@@ -109,7 +111,7 @@ func (s *Store) setAgent(ctx context.Context, by request.Principal, g account.Ag
 			return err
 		}
 		if old.Status == account.AgentRetired {
-			return conflict("retired", nil)
+			return apierr.Conflict("retired", nil)
 		}
 		if to == account.AgentBlocked {
 			if err := roomToBlock(ctx, tx, g.Tenant); err != nil {
@@ -135,7 +137,7 @@ func roomToBlock(ctx context.Context, tx pgx.Tx, tenant string) error {
 		return err
 	}
 	if n >= maxBlocked {
-		return conflict("too_many_blocked", nil)
+		return apierr.Conflict("too_many_blocked", nil)
 	}
 	return nil
 }

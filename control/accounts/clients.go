@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"gatehouse/internal/account"
+	"gatehouse/internal/apierr"
+	"gatehouse/internal/postgres"
 	"gatehouse/internal/request"
 )
 
@@ -40,15 +42,15 @@ func scanClient(r row) (c account.Client, err error) {
 
 // Client returns a client within a tenant.
 func (s *Store) Client(ctx context.Context, tenant, id string) (account.Client, error) {
-	if !isUUID(id) {
-		return account.Client{}, notFound()
+	if !postgres.IsUUID(id) {
+		return account.Client{}, apierr.Missing()
 	}
 	return one(s.o.Pool.QueryRow(ctx, selectClient, id, tenant), scanClient)
 }
 
 // Clients returns a page of the clients of a tenant, by id.
 func (s *Store) Clients(ctx context.Context, tenant, after string, limit int) (account.Page[account.Client], error) {
-	if after != "" && !isUUID(after) {
+	if after != "" && !postgres.IsUUID(after) {
 		return account.Page[account.Client]{}, badPosition()
 	}
 	return page(ctx, s, scanClient, func(c account.Client) string { return c.ID }, limit, selectClients, tenant, after)
@@ -61,7 +63,7 @@ func agentID(ctx context.Context, tx pgx.Tx, tenant, name string) (id pgtype.UUI
 	}
 	err = tx.QueryRow(ctx, agentByName, tenant, name).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = invalid("/agent", "unknown", "does not exist", nil)
+		err = apierr.Unfit(nil, apierr.Field{Pointer: "/agent", Code: "unknown", Message: "does not exist"})
 	}
 	return id, err
 }
@@ -92,8 +94,8 @@ func clientDetail(c account.Client) map[string]any {
 // UpdateClient sets all but tenant and secret. What takes something away
 // revokes the client's tokens.
 func (s *Store) UpdateClient(ctx context.Context, by request.Principal, c account.Client) (now account.Client, err error) {
-	if !isUUID(c.ID) {
-		return account.Client{}, notFound()
+	if !postgres.IsUUID(c.ID) {
+		return account.Client{}, apierr.Missing()
 	}
 	ch := change{by: by, action: "update", kind: "client", tenant: c.Tenant, target: c.ID, detail: clientDetail(c)}
 	err = s.apply(ctx, ch, func(tx pgx.Tx, ch *change) error {
@@ -124,8 +126,8 @@ func sameRights(old, now account.Client) bool {
 
 // DeleteClient deletes a client and revokes its tokens.
 func (s *Store) DeleteClient(ctx context.Context, by request.Principal, c account.Client) error {
-	if !isUUID(c.ID) {
-		return notFound()
+	if !postgres.IsUUID(c.ID) {
+		return apierr.Missing()
 	}
 	ch := change{by: by, action: "delete", kind: "client", tenant: c.Tenant, target: c.ID}
 	return s.apply(ctx, ch, func(tx pgx.Tx, ch *change) error {

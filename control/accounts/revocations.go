@@ -11,6 +11,7 @@ import (
 
 	"gatehouse/internal/account"
 	"gatehouse/internal/apierr"
+	"gatehouse/internal/postgres"
 	"gatehouse/internal/request"
 )
 
@@ -101,8 +102,8 @@ func (f fullFor) RetryAfter() time.Duration { return f.wait }
 // subject must be a user or client within r's tenant, and the revocation is of
 // its own: sidecars ask for no others' subjects.
 func (s *Store) RevokeSubject(ctx context.Context, by request.Principal, r account.Revocation) (now account.Revocation, err error) {
-	if !isUUID(r.Subject) {
-		return account.Revocation{}, notFound()
+	if !postgres.IsUUID(r.Subject) {
+		return account.Revocation{}, apierr.Missing()
 	}
 	c := change{by: by, action: "revoke", kind: "subject", tenant: r.Tenant, target: r.Subject, detail: map[string]any{"reason": r.Reason}}
 	err = s.apply(ctx, c, func(tx pgx.Tx, c *change) error {

@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"gatehouse/internal/account"
@@ -151,15 +150,6 @@ func revoke(ctx context.Context, tx pgx.Tx, c change, subject, reason string) er
 	return err
 }
 
-// isUUID reports whether an id can be one of a user or client; nothing else is
-// asked for.
-func isUUID(id string) bool {
-	var u pgtype.UUID
-	return u.Scan(id) == nil
-}
-
-func notFound() error { return apierr.New(apierr.ResourceNotFound, apierr.Options{}) }
-
 // current checks the version that a change is of; 0 is any.
 func current(want, is int64) error {
 	if want != 0 && want != is {
@@ -188,16 +178,16 @@ func answer(err error) error {
 		return e
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		return notFound()
+		return apierr.Missing()
 	}
 	constraint, kind := postgres.Violated(err)
 	switch {
 	case kind == postgres.Taken:
-		return conflict("already_exists", err)
+		return apierr.Conflict("already_exists", err)
 	case kind == postgres.Dangling && references()[constraint] != "":
-		return invalid(references()[constraint], "unknown", "does not exist", err)
+		return apierr.Unfit(err, apierr.Field{Pointer: references()[constraint], Code: "unknown", Message: "does not exist"})
 	case kind == postgres.OutOfBounds:
-		return invalid("", "inconsistent", "the members don't go together", err)
+		return apierr.Unfit(err, apierr.Field{Pointer: "", Code: "inconsistent", Message: "the members don't go together"})
 	case postgres.Away(err):
 		return apierr.New(apierr.Internal, apierr.Options{Status: statusAway, Cause: err})
 	}
@@ -207,16 +197,7 @@ func answer(err error) error {
 // removal gives an error of a deletion its code: what others name is in use.
 func removal(err error) error {
 	if _, kind := postgres.Violated(err); kind == postgres.Dangling {
-		return conflict("in_use", err)
+		return apierr.Conflict("in_use", err)
 	}
 	return err
-}
-
-func conflict(reason string, cause error) error {
-	return apierr.New(apierr.StateConflict, apierr.Options{Details: []apierr.Detail{apierr.Text("reason", reason)}, Cause: cause})
-}
-
-func invalid(pointer, code, message string, cause error) error {
-	fields := []apierr.Field{{Pointer: pointer, Code: code, Message: message}}
-	return apierr.New(apierr.ValidationInvalid, apierr.Options{Details: []apierr.Detail{apierr.Fields(fields)}, Cause: cause})
 }

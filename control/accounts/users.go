@@ -6,6 +6,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"gatehouse/internal/account"
+	"gatehouse/internal/apierr"
+	"gatehouse/internal/postgres"
 	"gatehouse/internal/request"
 )
 
@@ -43,27 +45,29 @@ func status(disabled bool) string {
 
 // User returns a user within a tenant.
 func (s *Store) User(ctx context.Context, tenant, id string) (account.User, error) {
-	if !isUUID(id) {
-		return account.User{}, notFound()
+	if !postgres.IsUUID(id) {
+		return account.User{}, apierr.Missing()
 	}
 	return one(s.o.Pool.QueryRow(ctx, selectUser, id, tenant), scanUser)
 }
 
 // Users returns a page of the users of a tenant, by id.
 func (s *Store) Users(ctx context.Context, tenant, after string, limit int) (account.Page[account.User], error) {
-	if after != "" && !isUUID(after) {
+	if after != "" && !postgres.IsUUID(after) {
 		return account.Page[account.User]{}, badPosition()
 	}
 	return page(ctx, s, scanUser, func(u account.User) string { return u.ID }, limit, selectUsers, tenant, after)
 }
 
-func badPosition() error { return invalid("/query/cursor", "cursor", "is not one of this list", nil) }
+func badPosition() error {
+	return apierr.Unfit(nil, apierr.Field{Pointer: "/query/cursor", Code: "cursor", Message: "is not one of this list"})
+}
 
 // CreateUser makes a user under the canonical form of its name.
 func (s *Store) CreateUser(ctx context.Context, by request.Principal, u account.User, password string) (made account.User, err error) {
 	name, err := account.CanonicalName(u.Username)
 	if err != nil {
-		return account.User{}, invalid("/username", "username", err.Error(), nil)
+		return account.User{}, apierr.Unfit(nil, apierr.Field{Pointer: "/username", Code: "username", Message: err.Error()})
 	}
 	hash, err := s.o.HashPassword(ctx, name, password)
 	if err != nil {
@@ -95,8 +99,8 @@ func orNone[T any](v T, err error) (T, error) {
 // one is given. What takes something away revokes the user's tokens; a new
 // password and a disabled user end its sessions too.
 func (s *Store) UpdateUser(ctx context.Context, by request.Principal, u account.User, password string) (now account.User, err error) {
-	if !isUUID(u.ID) {
-		return account.User{}, notFound()
+	if !postgres.IsUUID(u.ID) {
+		return account.User{}, apierr.Missing()
 	}
 	hash := ""
 	if password != "" {
@@ -147,8 +151,8 @@ func lockCurrent[T any](r pgx.Row, scan func(row) (T, error), want int64, versio
 
 // DeleteUser deletes a user with its sessions, and revokes its tokens.
 func (s *Store) DeleteUser(ctx context.Context, by request.Principal, u account.User) error {
-	if !isUUID(u.ID) {
-		return notFound()
+	if !postgres.IsUUID(u.ID) {
+		return apierr.Missing()
 	}
 	c := change{by: by, action: "delete", kind: "user", tenant: u.Tenant, target: u.ID}
 	return s.apply(ctx, c, func(tx pgx.Tx, c *change) error {

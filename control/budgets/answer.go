@@ -19,7 +19,7 @@ func answer(err error) error {
 	case errors.Is(err, budget.ErrUnknown):
 		return apierr.New(apierr.ResourceNotFound, apierr.Options{Cause: err})
 	case errors.Is(err, budget.ErrExists):
-		return conflict("already_exists")
+		return apierr.Conflict("already_exists", nil)
 	case errors.Is(err, budget.ErrVersion):
 		return apierr.New(apierr.StatePreconditionFailed, apierr.Options{})
 	case errors.Is(err, budget.ErrInvalid):
@@ -51,11 +51,7 @@ func invalid(err error) error {
 	default:
 		f = apierr.Field{Code: "not_allowed", Message: "the ledger can't keep this"}
 	}
-	return apierr.New(apierr.ValidationInvalid, apierr.Options{Details: []apierr.Detail{apierr.Fields([]apierr.Field{f})}, Cause: err})
-}
-
-func conflict(reason string) error {
-	return apierr.New(apierr.StateConflict, apierr.Options{Details: []apierr.Detail{apierr.Text("reason", reason)}})
+	return apierr.Unfit(err, f)
 }
 
 // refusal is the error of an answer that does not say that tokens were held.
@@ -64,7 +60,7 @@ func refusal(a budget.Answer) error {
 	case budget.Held, budget.Settled:
 		return nil
 	case budget.KeyReused:
-		return conflict("key_reused")
+		return apierr.Conflict("key_reused", nil)
 	case budget.Refused:
 		return denied(a.Denial)
 	}
@@ -98,9 +94,9 @@ func unsettled(o budget.Outcome) error {
 	case budget.NotFound:
 		return apierr.New(apierr.ResourceNotFound, apierr.Options{})
 	case budget.AlreadyCommitted, budget.AlreadyReleased, budget.AlreadyExpired:
-		return conflict(string(o))
+		return apierr.Conflict(string(o), nil)
 	case budget.NeverHeld:
-		return conflict("invalid_transition")
+		return apierr.Conflict("invalid_transition", nil)
 	}
 	return apierr.New(apierr.Internal, apierr.Options{Cause: errors.New("the ledger's outcome " + string(o) + " is not known")})
 }

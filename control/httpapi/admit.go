@@ -83,7 +83,7 @@ func (a *api) readmit(ctx context.Context, c *call) error {
 // that it cleans in its own words, so that it is asked first.
 func (a *api) route(w http.ResponseWriter, r *http.Request) (*spec.Operation, error) {
 	if p := r.URL.Path; p != "/" && path.Clean(p) != p {
-		return nil, notFound()
+		return nil, apierr.Missing()
 	}
 	h, pattern := a.mux.Handler(r)
 	if op := a.operations[pattern]; op != nil {
@@ -95,7 +95,7 @@ func (a *api) route(w http.ResponseWriter, r *http.Request) (*spec.Operation, er
 		w.Header().Set("Allow", allow)
 		return nil, apierr.New(apierr.ValidationMethodNotAllowed, apierr.Options{})
 	}
-	return nil, notFound()
+	return nil, apierr.Missing()
 }
 
 // bound refuses a body that is announced as too large, and ends one that turns
@@ -201,7 +201,7 @@ func (a *api) permit(r *http.Request, c *call, permission string) error {
 func inspect(r *http.Request, op *spec.Operation) error {
 	for name, value := range op.PathValues(r.URL.EscapedPath()) {
 		if code, _ := op.InPath[name].CheckText(value); code != "" {
-			return notFound() // nothing can have such a name
+			return apierr.Missing() // nothing can have such a name
 		}
 	}
 	faults := inspectQuery(r.URL.RawQuery, op)
@@ -213,7 +213,7 @@ func inspect(r *http.Request, op *spec.Operation) error {
 		faults = append(faults, more...)
 	}
 	if len(faults) > 0 {
-		return invalid(faults...)
+		return apierr.Unfit(nil, faults...)
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func (a *api) filtered(name, tenant string, filter url.Values, limit *int, curso
 	}
 	after, ok := a.openCursor(l, *cursor)
 	if !ok {
-		return l, invalid(apierr.Field{Pointer: "/query/cursor", Code: "cursor", Message: "the cursor is not one of this list"})
+		return l, apierr.Unfit(nil, apierr.Field{Pointer: "/query/cursor", Code: "cursor", Message: "the cursor is not one of this list"})
 	}
 	l.after = after
 	return l, nil

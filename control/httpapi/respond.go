@@ -81,12 +81,6 @@ func malformed(message string) error {
 	return apierr.New(apierr.ValidationMalformed, apierr.Options{Message: message})
 }
 
-func invalid(faults ...apierr.Field) error {
-	return apierr.New(apierr.ValidationInvalid, apierr.Options{Details: []apierr.Detail{apierr.Fields(faults)}})
-}
-
-func notFound() error { return apierr.New(apierr.ResourceNotFound, apierr.Options{}) }
-
 // forbidden says which rule refuses. The rules of this API are no secret.
 func forbidden(rule, reason string) error {
 	return apierr.New(apierr.AuthForbidden, apierr.Options{

@@ -12,7 +12,7 @@ import (
 func (a *api) RevokeTokens(ctx context.Context, r apiv1.RevokeTokensRequestObject) (apiv1.RevokeTokensResponseObject, error) {
 	c := callOf(ctx)
 	if (r.Body.Subject == nil) == (r.Body.TokenId == nil) {
-		return nil, invalid(apierr.Field{Pointer: "/subject", Code: "one_of", Message: "want one of subject and token_id"})
+		return nil, apierr.Unfit(nil, apierr.Field{Pointer: "/subject", Code: "one_of", Message: "want one of subject and token_id"})
 	}
 	tenant, err := c.within(r.Body.TenantId)
 	if err != nil {

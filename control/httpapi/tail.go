@@ -82,7 +82,7 @@ func (a *api) TailDecisions(ctx context.Context, r apiv1.TailDecisionsRequestObj
 	if id := p.LastEventID; id != nil && *id != "" {
 		var ok bool
 		if t.cursor, ok = a.openCursor(tailOf(tenant), *id); !ok {
-			return nil, invalid(apierr.Field{Pointer: "/header/Last-Event-ID", Code: "cursor", Message: "the id is not one of this tail"})
+			return nil, apierr.Unfit(nil, apierr.Field{Pointer: "/header/Last-Event-ID", Code: "cursor", Message: "the id is not one of this tail"})
 		}
 	}
 	return t, nil

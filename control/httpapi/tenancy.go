@@ -14,7 +14,7 @@ func (c *call) within(asked *string) (string, error) {
 		return c.tenant, nil
 	}
 	if c.tenant != request.AnyTenant {
-		return "", notFound()
+		return "", apierr.Missing()
 	}
 	return *asked, nil
 }
@@ -28,7 +28,7 @@ func (c *call) named(asked *string) (string, error) { return c.single(asked, "/t
 func (c *call) single(asked *string, pointer string) (string, error) {
 	tenant, err := c.within(asked)
 	if err == nil && tenant == request.AnyTenant {
-		return "", invalid(apierr.Field{Pointer: pointer, Code: "required", Message: "which tenant's?"})
+		return "", apierr.Unfit(nil, apierr.Field{Pointer: pointer, Code: "required", Message: "which tenant's?"})
 	}
 	return tenant, err
 }
@@ -41,7 +41,7 @@ func (c *call) project(asked *string) (string, error) {
 	case asked == nil || *asked == own:
 		return own, nil
 	case own != "":
-		return "", notFound()
+		return "", apierr.Missing()
 	}
 	return *asked, nil
 }
@@ -59,7 +59,7 @@ func (c *call) sees(tenant string) error {
 	if c.tenant == request.AnyTenant || (c.tenant != "" && c.tenant == tenant) {
 		return nil
 	}
-	return notFound()
+	return apierr.Missing()
 }
 
 // grants checks that the caller may give a role in a tenant. A principal of all
@@ -67,7 +67,7 @@ func (c *call) sees(tenant string) error {
 // tenants.
 func (c *call) grants(role request.Role, tenant string) error {
 	if tenant == request.AnyTenant && role != request.RoleAdmin {
-		return invalid(apierr.Field{Pointer: "/role", Code: "not_allowed", Message: `a principal of tenant "*" is admin`})
+		return apierr.Unfit(nil, apierr.Field{Pointer: "/role", Code: "not_allowed", Message: `a principal of tenant "*" is admin`})
 	}
 	return c.reaches(role)
 }

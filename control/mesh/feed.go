@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"gatehouse/internal/mesh"
+	"gatehouse/internal/postgres"
 	"gatehouse/internal/revision"
 )
 
@@ -43,7 +44,7 @@ const (
 func (s *Store) Versions(ctx context.Context, ids []string) (map[string]int64, error) {
 	versions := make(map[string]int64, len(ids))
 	for part := range slices.Chunk(ids, maxStatement) {
-		known := slices.DeleteFunc(slices.Clone(part), func(id string) bool { return !isUUID(id) })
+		known := slices.DeleteFunc(slices.Clone(part), func(id string) bool { return !postgres.IsUUID(id) })
 		more, err := collect[int64](ctx, s, maxStatement, selectVersions, known)
 		if err != nil {
 			return nil, err

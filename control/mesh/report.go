@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"gatehouse/internal/mesh"
+	"gatehouse/internal/postgres"
 	"gatehouse/internal/request"
 )
 
@@ -50,7 +51,7 @@ func (s *Store) Report(ctx context.Context, reports map[string]mesh.Report) erro
 	for ids := range slices.Chunk(slices.Sorted(maps.Keys(reports)), maxStatement) {
 		c := columns{}
 		for _, id := range ids {
-			if isUUID(id) {
+			if postgres.IsUUID(id) {
 				c.add(id, reports[id])
 			}
 		}

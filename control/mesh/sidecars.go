@@ -8,6 +8,7 @@ import (
 	"gatehouse/internal/account"
 	"gatehouse/internal/apierr"
 	"gatehouse/internal/mesh"
+	"gatehouse/internal/postgres"
 	"gatehouse/internal/request"
 )
 
@@ -42,8 +43,8 @@ UPDATE sidecars s SET project_id = nullif($2, ''), agent_id = nullif($3, '')::uu
 
 // Sidecar returns a sidecar within a tenant, revoked or not.
 func (s *Store) Sidecar(ctx context.Context, tenant, id string) (mesh.Sidecar, error) {
-	if !isUUID(id) {
-		return mesh.Sidecar{}, notFound()
+	if !postgres.IsUUID(id) {
+		return mesh.Sidecar{}, apierr.Missing()
 	}
 	sc, err := scanSidecar(s.o.Pool.QueryRow(ctx, selectSidecar, id, tenant))
 	return orNone(sc, answer(err))
@@ -52,8 +53,8 @@ func (s *Store) Sidecar(ctx context.Context, tenant, id string) (mesh.Sidecar, e
 // Sidecars returns a page of the sidecars of a tenant, by id, the revoked among
 // them.
 func (s *Store) Sidecars(ctx context.Context, tenant, after string, limit int) (account.Page[mesh.Sidecar], error) {
-	if after != "" && !isUUID(after) {
-		return account.Page[mesh.Sidecar]{}, invalid("/query/cursor", "cursor", "is not one of this list", nil)
+	if after != "" && !postgres.IsUUID(after) {
+		return account.Page[mesh.Sidecar]{}, apierr.Unfit(nil, apierr.Field{Pointer: "/query/cursor", Code: "cursor", Message: "is not one of this list"})
 	}
 	return s.page(ctx, limit, selectSidecars, tenant, after)
 }
@@ -92,8 +93,8 @@ func check(by request.Principal, sc mesh.Sidecar) error {
 			Message: "Only an administrator of the mesh may give a sidecar a role above developer, or share it between tenants.",
 		})
 	}
-	if sc.Agent != "" && !isUUID(sc.Agent) {
-		return invalid("/agent_id", "unknown", "does not exist", nil)
+	if sc.Agent != "" && !postgres.IsUUID(sc.Agent) {
+		return apierr.Unfit(nil, apierr.Field{Pointer: "/agent_id", Code: "unknown", Message: "does not exist"})
 	}
 	return nil
 }
@@ -139,7 +140,7 @@ func (s *Store) RotateSidecar(ctx context.Context, by request.Principal, sc mesh
 func (s *Store) amend(ctx context.Context, ch change, version int64, update func(pgx.Tx) row) (now mesh.Sidecar, err error) {
 	err = s.locked(ctx, ch, version, func(tx pgx.Tx, old mesh.Sidecar, _ *change) (err error) {
 		if old.Revoked {
-			return conflict("revoked", nil)
+			return apierr.Conflict("revoked", nil)
 		}
 		now, err = scanSidecar(update(tx))
 		return err
@@ -164,8 +165,8 @@ func (s *Store) RevokeSidecar(ctx context.Context, by request.Principal, sc mesh
 // locked applies a change to the sidecar that it names, whose row is locked
 // and has the version wanted; 0 is any.
 func (s *Store) locked(ctx context.Context, ch change, version int64, f func(pgx.Tx, mesh.Sidecar, *change) error) error {
-	if !isUUID(ch.target) {
-		return notFound()
+	if !postgres.IsUUID(ch.target) {
+		return apierr.Missing()
 	}
 	return s.apply(ctx, ch, func(tx pgx.Tx, ch *change) error {
 		old, err := scanSidecar(tx.QueryRow(ctx, lockSidecar, ch.target, ch.tenant))

@@ -25,7 +25,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"gatehouse/internal/account"
@@ -140,12 +139,6 @@ func (s *Store) audit(ctx context.Context, tx pgx.Tx, c change) error {
 	})
 }
 
-// isUUID reports whether an id can be one of a row; nothing else is asked for.
-func isUUID(id string) bool {
-	var u pgtype.UUID
-	return u.Scan(id) == nil
-}
-
 // faulty is the member of a registration that a constraint is about, and what
 // is wrong with it.
 type faulty struct{ pointer, code, message string }
@@ -171,28 +164,17 @@ func answer(err error) error {
 		return e
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		return notFound()
+		return apierr.Missing()
 	}
 	constraint, kind := postgres.Violated(err)
 	f, known := faults()[constraint]
 	switch {
 	case kind == postgres.Taken:
-		return conflict("already_exists", err)
+		return apierr.Conflict("already_exists", err)
 	case known:
-		return invalid(f.pointer, f.code, f.message, err)
+		return apierr.Unfit(err, apierr.Field{Pointer: f.pointer, Code: f.code, Message: f.message})
 	case postgres.Away(err):
 		return apierr.New(apierr.Internal, apierr.Options{Status: statusAway, Cause: err})
 	}
 	return apierr.New(apierr.Internal, apierr.Options{Cause: err})
-}
-
-func notFound() error { return apierr.New(apierr.ResourceNotFound, apierr.Options{}) }
-
-func conflict(reason string, cause error) error {
-	return apierr.New(apierr.StateConflict, apierr.Options{Details: []apierr.Detail{apierr.Text("reason", reason)}, Cause: cause})
-}
-
-func invalid(pointer, code, message string, cause error) error {
-	fields := []apierr.Field{{Pointer: pointer, Code: code, Message: message}}
-	return apierr.New(apierr.ValidationInvalid, apierr.Options{Details: []apierr.Detail{apierr.Fields(fields)}, Cause: cause})
 }

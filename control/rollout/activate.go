@@ -71,15 +71,15 @@ func (m move) plan(set string, st Standing) (*revision.Activation, error) {
 	case m.version != 0 && m.version != st.Version:
 		return nil, apierr.New(apierr.StatePreconditionFailed, apierr.Options{})
 	case st.Target == nil && m.id == "":
-		return nil, conflict("nothing_before")
+		return nil, apierr.Conflict("nothing_before", nil)
 	case st.Target == nil:
 		return nil, ErrNotFound
 	case st.Active != nil && st.Active.Revision == st.Target.ID:
 		return nil, nil
 	case m.kind == revision.Activate && st.Before:
-		return nil, conflict("use_rollback")
+		return nil, apierr.Conflict("use_rollback", nil)
 	case m.kind == revision.Rollback && !st.Before:
-		return nil, conflict("never_in_force")
+		return nil, apierr.Conflict("never_in_force", nil)
 	}
 	return &revision.Activation{PolicySet: set, Generation: st.Highest + 1, Revision: st.Target.ID, Kind: m.kind}, nil
 }

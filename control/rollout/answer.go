@@ -22,9 +22,9 @@ func answer(err error) error {
 	case errors.Is(err, ErrNotFound):
 		return apierr.New(apierr.ResourceNotFound, apierr.Options{})
 	case errors.Is(err, ErrAmbiguous):
-		return conflict("ambiguous")
+		return apierr.Conflict("ambiguous", nil)
 	case errors.Is(err, ErrPosition):
-		return invalid(apierr.Field{Pointer: "/query/cursor", Code: "cursor", Message: "is not one of this list"})
+		return apierr.Unfit(nil, apierr.Field{Pointer: "/query/cursor", Code: "cursor", Message: "is not one of this list"})
 	case errors.Is(err, errBusy):
 		return apierr.New(apierr.PolicyUnavailable, apierr.Options{Message: "Other policy sets are being checked. Try again later.", Cause: err})
 	case away(err):
@@ -42,12 +42,4 @@ func away(err error) bool {
 		}
 	}
 	return false
-}
-
-func conflict(reason string) error {
-	return apierr.New(apierr.StateConflict, apierr.Options{Details: []apierr.Detail{apierr.Text("reason", reason)}})
-}
-
-func invalid(fields ...apierr.Field) error {
-	return apierr.New(apierr.ValidationInvalid, apierr.Options{Details: []apierr.Detail{apierr.Fields(fields)}})
 }

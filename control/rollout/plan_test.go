@@ -123,7 +123,7 @@ func TestAnswers(t *testing.T) {
 		{fmt.Errorf("x: %w", context.DeadlineExceeded), "internal.error", 503},
 		{context.Canceled, "internal.error", 503},
 		{errors.New("broken"), "internal.error", 500},
-		{fmt.Errorf("x: %w", conflict("mine")), "state.conflict mine", 409},
+		{fmt.Errorf("x: %w", apierr.Conflict("mine", nil)), "state.conflict mine", 409},
 	} {
 		if e := apierr.From(answer(tt.err)); reason(tt.err) != tt.want || e.HTTP() != tt.http {
 			t.Errorf("%v: got %s and %d, want %s and %d", tt.err, reason(tt.err), e.HTTP(), tt.want, tt.http)

@@ -37,7 +37,7 @@ func (s *Service) PushRevision(ctx context.Context, by request.Principal, set st
 		return mesh.Revision{}, false, answer(err)
 	}
 	if fields = fieldsOf(fields, findings.Faults); len(fields) > 0 {
-		return mesh.Revision{}, false, invalid(fields...)
+		return mesh.Revision{}, false, apierr.Unfit(nil, fields...)
 	}
 	rev, created, err = s.store(ctx, by, set, files, note)
 	return rev, created, answer(err)

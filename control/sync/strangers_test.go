@@ -2,11 +2,15 @@ package sync
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
+	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 
 	pb "gatehouse/api/v1/sidecarpb"
 )
@@ -79,4 +83,61 @@ func TestStrangersAreForgotten(t *testing.T) {
 	if len(s.open) != 0 {
 		t.Errorf("%d credentials are remembered", len(s.open))
 	}
+}
+
+// A connection that never calls is closed, so that whoever reaches the port
+// can't keep its place. The time is grpc's to watch, in a bubble of its own.
+func TestConnectionWithoutAStreamIsClosed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		o := w.options()
+		o.CertFile, o.KeyFile, _ = certificate(t)
+		s, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener := bufconn.Listen(1 << 16)
+		g := s.newGRPC(cert)
+		go func() { _ = g.Serve(listener) }()
+		defer g.Stop()
+		raw, err := listener.DialContext(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13})
+		// The preface and empty settings: a client that has nothing to ask.
+		if _, err := conn.Write(append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 0, 0, 0, 4, 0, 0, 0, 0, 0)); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		told := false // GOAWAY, frame type 7
+		for time.Since(begin) < 10*idleWithin {
+			head := make([]byte, 9)
+			if _, err := io.ReadFull(conn, head); err != nil {
+				break
+			}
+			told = told || head[3] == 7
+			body := make([]byte, int(head[0])<<16|int(head[1])<<8|int(head[2]))
+			if _, err := io.ReadFull(conn, body); err != nil {
+				break
+			}
+			if told {
+				break
+			}
+			if head[3] == 6 && head[4]&1 == 0 { // a ping, which a living client answers
+				if _, err := conn.Write(append([]byte{0, 0, 8, 6, 1, 0, 0, 0, 0}, body...)); err != nil {
+					break
+				}
+			}
+		}
+		if took := time.Since(begin); !told || took < idleWithin || took > idleWithin+pingEvery {
+			t.Errorf("told to go: %v, after %v; want after %v", told, took, idleWithin)
+		}
+	})
 }

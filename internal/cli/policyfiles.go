@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gatehouse/internal/operator"
+	"gatehouse/internal/wholefile"
 	"gatehouse/policies"
 )
 
@@ -102,5 +102,5 @@ func rewrite(ctx context.Context, path string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	return operator.ReplaceFile(path, text, info.Mode().Perm())
+	return wholefile.Replace(path, text, info.Mode().Perm())
 }

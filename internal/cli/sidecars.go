@@ -11,6 +11,7 @@ import (
 
 	"gatehouse/api/v1/client"
 	"gatehouse/internal/operator"
+	"gatehouse/internal/wholefile"
 )
 
 // toStdout is the --out that prints the credential.
@@ -118,7 +119,7 @@ func (r *remote) credential(cmd *cobra.Command, out, verb string, get func() (*c
 	}
 	text, err := json.Marshal(made.Credential)
 	if err == nil {
-		err = operator.ReplaceFile(out, append(text, '\n'), 0o600)
+		err = wholefile.Replace(out, append(text, '\n'), 0o600)
 	}
 	s := made.Sidecar
 	if err != nil {

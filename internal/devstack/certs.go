@@ -12,6 +12,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"gatehouse/internal/wholefile"
 )
 
 // certLife is how long the certificate of a data folder is good; it is made
@@ -64,9 +66,9 @@ func (l *layout) writeCertificates(control int) error {
 		return err
 	}
 	err = errors.Join(
-		writeFile(l.path("control", certFile), c.cert, 0o600),
-		writeFile(l.path("control", certKeyFile), c.key, 0o600),
-		writeFile(l.path("keys", caFile), c.ca, 0o600),
+		wholefile.Replace(l.path("control", certFile), c.cert, 0o600),
+		wholefile.Replace(l.path("control", certKeyFile), c.key, 0o600),
+		wholefile.Replace(l.path("keys", caFile), c.ca, 0o600),
 	)
 	if err != nil || control == ownUID {
 		return err

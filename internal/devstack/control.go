@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"gatehouse/internal/pgserver"
+	"gatehouse/internal/wholefile"
 )
 
 // ControlIssuer is the claim iss of control's tokens.
@@ -125,5 +126,5 @@ func (l *layout) secret() (string, error) {
 		return "", fmt.Errorf("control's secret: %w", err)
 	}
 	secret := rand.Text() + rand.Text()
-	return secret, writeFile(path, []byte(secret+"\n"), 0o600)
+	return secret, wholefile.Replace(path, []byte(secret+"\n"), 0o600)
 }

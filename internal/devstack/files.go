@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -15,22 +14,12 @@ import (
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/revision"
+	"gatehouse/internal/wholefile"
 	"gatehouse/policies"
 )
 
 //go:embed templates
 var templateFiles embed.FS
-
-// writeFile replaces a file in one step, so that who reads it, or watches its
-// folder, never sees half of it.
-func writeFile(path string, text []byte, mode os.FileMode) error {
-	fresh := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	if err := os.WriteFile(fresh, text, mode); err != nil {
-		return err
-	}
-	// An existing file would have kept its mode.
-	return errors.Join(os.Chmod(fresh, mode), os.Rename(fresh, path))
-}
 
 func render(name string, data any) ([]byte, error) {
 	t, err := template.ParseFS(templateFiles, "templates/"+name)
@@ -66,13 +55,13 @@ func writeSet(v setValues) error {
 	for _, name := range rego {
 		text, err := fs.ReadFile(shipped, name)
 		if err == nil {
-			err = writeFile(filepath.Join(v.Policies, name), text, 0o644)
+			err = wholefile.Replace(filepath.Join(v.Policies, name), text, 0o644)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return writeFile(filepath.Join(v.Policies, revision.ConfigFile), text, 0o644)
+	return wholefile.Replace(filepath.Join(v.Policies, revision.ConfigFile), text, 0o644)
 }
 
 // credential is one credential of the sidecar and where its value comes from.
@@ -134,5 +123,5 @@ func writeSidecar(path string, v sidecarValues) error {
 	if _, err := config.ParseSidecar(path, text); err != nil {
 		return fmt.Errorf("the stack's own sidecar.yaml: %w", err)
 	}
-	return writeFile(path, text, 0o644)
+	return wholefile.Replace(path, text, 0o644)
 }

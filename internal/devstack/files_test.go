@@ -12,6 +12,7 @@ import (
 	"gatehouse/internal/envoyconf"
 	"gatehouse/internal/revision"
 	"gatehouse/internal/snapshot"
+	"gatehouse/internal/wholefile"
 	"gatehouse/policies"
 )
 
@@ -149,7 +150,7 @@ func TestReadSet(t *testing.T) {
 func TestWriteFileReplaces(t *testing.T) {
 	t.Parallel()
 	path := touch(t, filepath.Join(t.TempDir(), "f"), 0o666)
-	noError(t, writeFile(path, []byte("new"), 0o600))
+	noError(t, wholefile.Replace(path, []byte("new"), 0o600))
 	text, err := os.ReadFile(path)
 	noError(t, err)
 	info, err := os.Stat(path)
@@ -157,7 +158,7 @@ func TestWriteFileReplaces(t *testing.T) {
 	if string(text) != "new" || info.Mode().Perm() != 0o600 {
 		t.Errorf("%q with mode %04o, want new with 0600", text, info.Mode().Perm())
 	}
-	if err := writeFile(filepath.Join(path, "x"), nil, 0o600); err == nil {
+	if err := wholefile.Replace(filepath.Join(path, "x"), nil, 0o600); err == nil {
 		t.Error("a file within a file was written")
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/lestrrat-go/jwx/v3/jws"
+
+	"gatehouse/internal/wholefile"
 )
 
 // What the tokens of a dev stack say of themselves.
@@ -108,7 +110,7 @@ func saveKey(dir string, k *Key) error {
 	if err != nil {
 		return fmt.Errorf("dev key: %w", err)
 	}
-	return errors.Join(writeFile(filepath.Join(dir, jwksFile), set, 0o644), writeFile(filepath.Join(dir, keyFile), private, 0o600))
+	return errors.Join(wholefile.Replace(filepath.Join(dir, jwksFile), set, 0o644), wholefile.Replace(filepath.Join(dir, keyFile), private, 0o600))
 }
 
 // Mint signs a token that begins at now, or that is over by then. It can be

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"gatehouse/internal/wholefile"
 )
 
 const (
@@ -68,7 +70,7 @@ func (r Ready) Debug() string { return strings.TrimSuffix(r.Metrics, "/metrics")
 func writeReady(path string, r Ready) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
-		err = writeFile(path, append(text, '\n'), 0o644)
+		err = wholefile.Replace(path, append(text, '\n'), 0o644)
 	}
 	if err != nil {
 		return fmt.Errorf("--ready-file: %w", err)

@@ -15,6 +15,7 @@ import (
 	"gatehouse/internal/operator"
 	"gatehouse/internal/revision"
 	"gatehouse/internal/snapshot"
+	"gatehouse/internal/wholefile"
 )
 
 // What a stack's sidecars are registered with: the policy set that they follow,
@@ -94,7 +95,7 @@ func (s *Stack) register(ctx context.Context, c *operator.Client, u unit) error 
 	if err != nil {
 		return err
 	}
-	return writeFile(s.layout.credentialFile(u), text, 0o600)
+	return wholefile.Replace(s.layout.credentialFile(u), text, 0o600)
 }
 
 // makeAgent returns the id of the agent of the stack's workloads.

@@ -111,6 +111,8 @@ func TestRestartWithABadFolder(t *testing.T) {
 	if a := s.get(s.inbound+"/p/1", bearer(dev)...); a.Status != 200 {
 		t.Fatalf("before: %d %s", a.Status, a.Body)
 	}
+	// A set is saved once Envoy has confirmed it, which may be after the first answer.
+	envoytest.Eventually(t, "the set is saved", func() bool { _, err := os.Stat(s.path("state/sets/index.json")); return err == nil })
 	first.kill()
 	rego, err := os.ReadFile(s.policies + "/authz.rego")
 	must(t, err)

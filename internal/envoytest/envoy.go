@@ -117,9 +117,6 @@ func (e *Envoy) Stop() {
 	}
 }
 
-// PID is the process id.
-func (e *Envoy) PID() int { return e.cmd.Process.Pid }
-
 // Log is what Envoy has logged so far, at most its last 8 KiB.
 func (e *Envoy) Log() string {
 	b, _ := os.ReadFile(e.log)

@@ -82,8 +82,8 @@ func (s *State) revoked(p *request.Principal) bool {
 		return false
 	}
 	_, own := s.Tokens[Token{p.Tenant, p.TokenID}]
-	_, any := s.Tokens[Token{request.AnyTenant, p.TokenID}]
-	return own || any
+	_, everywhere := s.Tokens[Token{request.AnyTenant, p.TokenID}]
+	return own || everywhere
 }
 
 // Data is the live data of one sidecar. Make it with New.

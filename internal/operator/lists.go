@@ -79,7 +79,7 @@ func (c *Client) Revisions(ctx context.Context, set string) ([]client.Revision, 
 // Decisions are the newest n decisions that a filter lets through, newest first.
 func (c *Client) Decisions(ctx context.Context, p client.ListDecisionsParams, n int) ([]client.Decision, error) {
 	out := []client.Decision{}
-	err := Each(func(cursor *string) (*string, error) {
+	err := each(func(cursor *string) (*string, error) {
 		p.Limit, p.Cursor = new(min(n-len(out), listPageSize)), cursor
 		r, err := c.api.ListDecisionsWithResponse(ctx, &p)
 		list, err := Answer(r, err, func(r *client.ListDecisionsResponse) *client.DecisionList { return r.JSON200 })

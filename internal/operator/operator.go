@@ -113,9 +113,9 @@ func (c *Client) Login(ctx context.Context, user, password string) (*client.Toke
 // maxPages bounds a list that is read to its end.
 const maxPages = 10_000
 
-// Each reads a list page by page: page is given a cursor, nil at first, and
+// each reads a list page by page: page is given a cursor, nil at first, and
 // returns the next one, nil at the end.
-func Each(page func(cursor *string) (*string, error)) error {
+func each(page func(cursor *string) (*string, error)) error {
 	var cursor *string
 	for range maxPages {
 		next, err := page(cursor)
@@ -130,7 +130,7 @@ func Each(page func(cursor *string) (*string, error)) error {
 // All reads a list to its end. page returns one part and the next cursor.
 func All[T any](page func(limit int, cursor *string) ([]T, *string, error)) ([]T, error) {
 	all := []T{}
-	err := Each(func(cursor *string) (*string, error) {
+	err := each(func(cursor *string) (*string, error) {
 		items, next, err := page(listPageSize, cursor)
 		if all = append(all, items...); err == nil && len(all) > maxListed {
 			err = fmt.Errorf("the list has more than %d items; name a tenant to see a part", maxListed)

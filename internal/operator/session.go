@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gatehouse/api/v1/client"
+	"gatehouse/internal/wholefile"
 )
 
 // Bounds of a kept session.
@@ -193,7 +194,7 @@ func (k Keeper) save(s Session) error {
 	if err != nil {
 		return err
 	}
-	if err := ReplaceFile(k.Path, append(text, '\n'), 0o600); err != nil {
+	if err := wholefile.Replace(k.Path, append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("keeping the session: %w", err)
 	}
 	return nil

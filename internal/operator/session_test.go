@@ -201,26 +201,3 @@ func TestARefreshThatFailsKeepsTheSession(t *testing.T) {
 		t.Errorf("the session is now %v, %v", after, err)
 	}
 }
-
-func TestReplaceFile(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	path := filepath.Join(dir, "a")
-	for _, text := range []string{"one", "two"} {
-		noError(t, ReplaceFile(path, []byte(text), 0o600))
-		if got, err := os.ReadFile(path); err != nil || string(got) != text {
-			t.Errorf("got %q, %v, want %q", got, err, text)
-		}
-	}
-	noError(t, os.Mkdir(filepath.Join(dir, "b"), 0o700))
-	for _, bad := range []string{filepath.Join(dir, "b"), filepath.Join(dir, "none", "c")} {
-		if err := ReplaceFile(bad, nil, 0o600); err == nil {
-			t.Errorf("%s was written", bad)
-		}
-	}
-	entries, err := os.ReadDir(dir)
-	noError(t, err)
-	if len(entries) != 2 {
-		t.Errorf("%d files, want a and b alone: %v", len(entries), entries)
-	}
-}

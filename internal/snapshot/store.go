@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gatehouse/internal/revision"
+	"gatehouse/internal/wholefile"
 )
 
 // Store keeps the last two accepted sets on disk, so that a restarted sidecar
@@ -141,18 +142,8 @@ func (s *Store) read(id string) (revision.Files, error) {
 // writeJSON replaces a file as a whole: it is there after a crash, old or new.
 func (s *Store) writeJSON(name string, v any) error {
 	b, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	tmp, err := os.CreateTemp(s.dir, ".new-*") // 0600
-	if err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
 	if err == nil {
-		err = os.Rename(tmp.Name(), filepath.Join(s.dir, name))
+		err = wholefile.Replace(filepath.Join(s.dir, name), b, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("state: %w", err)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"gatehouse/internal/wholefile"
 )
 
 // saved keeps the last good document of each key file in a folder of ours, so
@@ -29,11 +31,7 @@ func (s saved) put(id sourceID, doc []byte) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("save key set: %w", err)
 	}
-	fresh := s.path(id) + ".new"
-	if err := os.WriteFile(fresh, doc, 0o600); err != nil {
-		return fmt.Errorf("save key set: %w", err)
-	}
-	if err := os.Rename(fresh, s.path(id)); err != nil {
+	if err := wholefile.Replace(s.path(id), doc, 0o600); err != nil {
 		return fmt.Errorf("save key set: %w", err)
 	}
 	return nil

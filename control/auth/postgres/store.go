@@ -95,7 +95,7 @@ func (s *Store) User(ctx context.Context, name string, now time.Time) (u auth.Us
 
 // Client implements auth.Accounts.
 func (s *Store) Client(ctx context.Context, id string, now time.Time) (c auth.Client, err error) {
-	if !isUUID(id) {
+	if !postgres.IsUUID(id) {
 		return auth.Client{}, nil
 	}
 	err = scanSubject(s.pool.QueryRow(ctx, selectClient, id, now), &c.Subject, &c.Active, &c.SecretHash)
@@ -104,16 +104,11 @@ func (s *Store) Client(ctx context.Context, id string, now time.Time) (c auth.Cl
 
 // Standing implements auth.Accounts.
 func (s *Store) Standing(ctx context.Context, subject, tokenID string, now time.Time) (st auth.Standing, err error) {
-	if !isUUID(subject) {
+	if !postgres.IsUUID(subject) {
 		return auth.Standing{}, nil
 	}
 	err = scanSubject(s.pool.QueryRow(ctx, selectStanding, subject, now, tokenID), &st.Subject, &st.Active, &st.TokenRevoked)
 	return st, fault("standing of a subject", err)
-}
-
-func isUUID(id string) bool {
-	var u pgtype.UUID
-	return u.Scan(id) == nil
 }
 
 // What has no effect any more. Used refresh tokens stay until their family is

@@ -31,12 +31,12 @@ func TestAgreesWithTheDocument(t *testing.T) {
 			continue
 		}
 		compared++
-		schema := doc.Paths.Find(op.Path).GetOperation(op.Method).RequestBody.Value.Content["application/json"].Schema.Value
+		media := doc.Paths.Find(op.Path).GetOperation(op.Method).RequestBody.Value.Content["application/json"]
+		schema := media.Schema.Value
 		t.Run(op.ID, func(t *testing.T) {
 			t.Parallel()
 			taken, refused := 0, 0
-			rapid.Check(t, func(t *rapid.T) {
-				body := near(t, schema)
+			compare := func(t rapid.TB, body any) {
 				text, err := json.Marshal(body)
 				if err != nil {
 					t.Fatal(err)
@@ -54,7 +54,12 @@ func TestAgreesWithTheDocument(t *testing.T) {
 				} else {
 					refused++
 				}
-			})
+			}
+			compare(t, media.Example)
+			if taken != 1 {
+				t.Fatalf("the document's own example is refused: %v", media.Example)
+			}
+			rapid.Check(t, func(t *rapid.T) { compare(t, near(t, schema)) })
 			if taken == 0 || refused == 0 {
 				t.Errorf("%d bodies taken and %d refused: the comparison says nothing", taken, refused)
 			}

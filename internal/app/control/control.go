@@ -112,8 +112,8 @@ func (a *App) start(ctx context.Context) error {
 	if err := a.startDebug(ctx); err != nil {
 		return err
 	}
-	a.startPruning(ctx)
-	a.startSweeping(ctx)
+	a.beside(ctx, a.prune)
+	a.beside(ctx, a.budgets.Run)
 	a.askRedis(ctx)
 	a.log.Info("control started", "address", a.server.Addr(), "version", a.opts.Version, "dev", a.opts.Dev)
 	return nil
@@ -165,40 +165,38 @@ func (a *App) askRedis(ctx context.Context) {
 	}
 }
 
-// startPruning keeps decision records within their bounds. Replicas may do it
-// at once: what is gone is gone.
-func (a *App) startPruning(ctx context.Context) {
+// beside runs f beside the servers until the end of the process, which waits for
+// it. Replicas may do the same at once.
+func (a *App) beside(ctx context.Context, f func(context.Context)) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	a.undo = append(a.undo, func() { cancel(); <-done })
 	go func() {
 		defer close(done)
-		for tick := time.NewTicker(prunePeriod); ; {
-			if n, err := a.decisions.Prune(ctx, time.Now()); err != nil && ctx.Err() == nil {
-				a.log.Warn("old decision records can't be removed", "error", err)
-			} else if n > 0 {
-				a.log.Info("old decision records removed", "records", n)
-			}
-			select {
-			case <-ctx.Done():
-				tick.Stop()
-				return
-			case <-tick.C:
-			}
-		}
+		f(ctx)
 	}()
 }
 
-// startSweeping ends holds whose time is over. Replicas may do it at once: each
-// hold ends once.
-func (a *App) startSweeping(ctx context.Context) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	a.undo = append(a.undo, func() { cancel(); <-done })
-	go func() {
-		defer close(done)
-		a.budgets.Run(ctx)
-	}()
+// prune keeps decision records within their bounds until ctx ends.
+func (a *App) prune(ctx context.Context) {
+	tick := time.NewTicker(prunePeriod)
+	defer tick.Stop()
+	for {
+		n, err := a.decisions.Prune(ctx, time.Now())
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			a.log.Warn("old decision records can't be removed", "error", err)
+		case n > 0:
+			a.log.Info("old decision records removed", "records", n)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func (a *App) stopServer() {

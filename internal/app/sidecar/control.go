@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -438,7 +437,7 @@ func (m *control) status() *ControlStatus {
 		Connected: m.line.Up(), Confirmed: m.app.live.Confirmed(), LiveEpoch: m.app.live.State().Epoch,
 		PolicySet: m.welcome.GetPolicySet(), Tenant: m.welcome.GetTenant(), Shared: m.welcome.GetShared(),
 		AheadMS: m.clock.ahead(m.app.opts.Now()).Milliseconds(), Generation: m.have.Generation,
-		Refused: cmp.Or(m.refused.GetReason(), ""),
+		Refused: m.refused.GetReason(),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"gatehouse/api/v1/sidecarpb"
 	"gatehouse/internal/trusted"
+	"gatehouse/internal/wholefile"
 )
 
 // controlFile is what a restarted sidecar knows before it hears control: whom
@@ -40,26 +41,11 @@ func (m *control) save() {
 	text, err3 := json.Marshal(s)
 	err := errors.Join(err1, err2, err3)
 	if err == nil {
-		err = replaceFile(filepath.Join(m.app.sidecar.StateDir, controlFile), text)
+		err = wholefile.Replace(filepath.Join(m.app.sidecar.StateDir, controlFile), text, 0o600)
 	}
 	if err != nil {
 		m.app.log.Error("what control said can't be saved", "error", err)
 	}
-}
-
-// replaceFile replaces a file (0600) as a whole: it is there after a crash, old
-// or new.
-func replaceFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // readOwn reads a file that nobody but root and this process's user could write.

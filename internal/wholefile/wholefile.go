@@ -1,4 +1,6 @@
-package operator
+// Package wholefile replaces files in one step, so that nobody ever reads half
+// of one: not beside a writer, and not after a crash. It has no state.
+package wholefile
 
 import (
 	"errors"
@@ -6,10 +8,10 @@ import (
 	"path/filepath"
 )
 
-// ReplaceFile writes a file in one step: whoever reads path at any time, after a
+// Replace writes a file in one step: whoever reads path at any time, after a
 // crash too, finds the old text or the new one, whole. What mode does not allow
 // was at no time allowed.
-func ReplaceFile(path string, text []byte, mode os.FileMode) error {
+func Replace(path string, text []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // of mode 0600
 	if err != nil {
 		return err
