@@ -33,6 +33,7 @@ func TestConcurrentHistories(t *testing.T) {
 		if _, err := f.CreateLimit(t.Context(), request.Principal{}, whole); err != nil {
 			t.Fatal(err)
 		}
+		f.begin(t, org)
 	}
 	done := make(chan struct{})
 	var watch, work sync.WaitGroup
@@ -63,6 +64,24 @@ func TestConcurrentHistories(t *testing.T) {
 	f.balanced(t)
 	for _, org := range orgs {
 		f.replay(t, org)
+	}
+}
+
+// begin settles two holds, so that the history has each way whatever the workers
+// come to do.
+func (f *fixture) begin(t *testing.T, org string) {
+	t.Helper()
+	a, b := hold("commit first", 10), hold("release first", 10)
+	if _, err := f.Reserve(t.Context(), org, []budget.Hold{a, b}); err != nil {
+		t.Fatal(err)
+	}
+	all := []budget.Settlement{{Key: a.Key, Action: budget.Commit, Tokens: 5}, {Key: b.Key, Action: budget.Release}}
+	for i := range all {
+		all[i].Project = "p1"
+	}
+	results, err := f.Settle(t.Context(), org, all)
+	if err != nil || results[0].Outcome != budget.Done || results[1].Outcome != budget.Done {
+		t.Fatalf("%+v, %v", results, err)
 	}
 }
 
