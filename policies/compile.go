@@ -25,25 +25,24 @@ type Options struct {
 	ExposeToken bool
 }
 
-// Engine answers one entry point of one policy set. It is safe for concurrent
-// use.
+// Engine answers one entry point of one policy set, and the second question that
+// is asked about LLM requests. It is safe for concurrent use.
 type Engine struct {
-	entry       string
-	timeout     time.Duration
+	question    // the entry point's
 	exposeToken bool
 
-	query rego.PreparedEvalQuery
-	cache *cache // nil if the policy declares no cache_key
+	cache *cache    // nil if the policy declares no cache_key
+	llm   *question // nil if the set does not answer it
 
 	readsBody   bool // input.parsed_body or the raw body
 	parsesBody  bool // input.parsed_body
 	readsTarget bool // parsed_path, parsed_query, or a path as text
 }
 
-// Compile reads src as strict Rego v1 and prepares its entry point. Its error
-// is [Faults], all that it found, or ctx's error. Compile takes at most two
-// seconds more than OPA's compiler, which is not bounded in time but by the
-// size of src.
+// Compile reads src as strict Rego v1 and prepares its entry point, and
+// data.gatehouse.llm where src defines it. Its error is [Faults], all that it
+// found, or ctx's error. For each of the two Compile takes at most two seconds
+// more than OPA's compiler, which is not bounded in time but by the size of src.
 func Compile(ctx context.Context, src Source, opt Options) (*Engine, error) {
 	caps := capabilities()
 	p, faults := parse(src, caps)
@@ -70,15 +69,17 @@ func Compile(ctx context.Context, src Source, opt Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newEngine(opt, query, key, &found), nil
+	e := newEngine(opt, query, key, &found)
+	if e.llm, err = p.prepareLLM(ctx, caps, c, e.timeout); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 func newEngine(opt Options, query rego.PreparedEvalQuery, key cacheKey, found *reads) *Engine {
 	e := &Engine{
-		entry:       opt.Entry,
-		timeout:     cmp.Or(opt.Timeout, DefaultTimeout),
+		question:    question{entry: opt.Entry, timeout: cmp.Or(opt.Timeout, DefaultTimeout), query: query},
 		exposeToken: opt.ExposeToken,
-		query:       query,
 		parsesBody:  found.touches("parsed_body"),
 	}
 	for _, name := range []string{"parsed_path", "parsed_query", "upstream_path"} {

@@ -2,7 +2,7 @@ package policies
 
 import "github.com/open-policy-agent/opa/v1/ast"
 
-// The member names of the input document, as terms that all documents share.
+// The member names of the input documents, as terms that all documents share.
 // Nobody writes to a string term.
 var (
 	nameAddress           = ast.StringTerm("address")
@@ -12,6 +12,7 @@ var (
 	nameContextExtensions = ast.StringTerm("contextExtensions")
 	nameDestination       = ast.StringTerm("destination")
 	nameEncoding          = ast.StringTerm("encoding")
+	nameEstimatedTokens   = ast.StringTerm("estimated_tokens")
 	nameExtAuthz          = ast.StringTerm("ext_authz")
 	nameHeaders           = ast.StringTerm("headers")
 	nameHost              = ast.StringTerm("host")
@@ -20,7 +21,9 @@ var (
 	nameIssuer            = ast.StringTerm("issuer")
 	nameKind              = ast.StringTerm("kind")
 	nameListener          = ast.StringTerm("listener")
+	nameMaxOutputTokens   = ast.StringTerm("max_output_tokens")
 	nameMethod            = ast.StringTerm("method")
+	nameModel             = ast.StringTerm("model")
 	nameParsedBody        = ast.StringTerm("parsed_body")
 	nameParsedPath        = ast.StringTerm("parsed_path")
 	nameParsedQuery       = ast.StringTerm("parsed_query")
@@ -39,9 +42,11 @@ var (
 	nameSocketAddress     = ast.StringTerm("socketAddress")
 	nameSource            = ast.StringTerm("source")
 	nameSourcePrincipal   = ast.StringTerm("source_principal")
+	nameStream            = ast.StringTerm("stream")
 	nameSubject           = ast.StringTerm("subject")
 	nameTenant            = ast.StringTerm("tenant")
 	nameTime              = ast.StringTerm("time")
+	nameTools             = ast.StringTerm("tools")
 	nameTruncatedBody     = ast.StringTerm("truncated_body")
 	nameUpstreamPath      = ast.StringTerm("upstream_path")
 	nameVersion           = ast.StringTerm("version")
