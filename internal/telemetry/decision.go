@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -20,10 +19,10 @@ const (
 	maxLimits = 16
 )
 
-// Decision is what one Check decided.
+// Decision is what one Check decided, or the Exchange behind it.
 type Decision struct {
 	Time       time.Time
-	DecisionID string
+	DecisionID string // of its own, also for an Exchange: control keeps one record of an id
 	RequestID  string
 	Revision   string
 	Route      string
@@ -41,6 +40,7 @@ type Decision struct {
 	Reason     string
 	Limits     []string // names of the rate limits asked, at most 16 are kept
 	Latency    time.Duration
+	Exchange   *Exchange // nil for a Check
 }
 
 // Outcome is how one request ended, as Envoy's access log tells.
@@ -81,6 +81,9 @@ func (d *Decision) appendJSON(b []byte) []byte {
 	b = appendText(b, "reason", d.Reason, maxReason)
 	b = appendLimits(b, d.Limits)
 	b = appendNumber(b, "latency_us", max(d.Latency.Microseconds(), 0))
+	if d.Exchange != nil {
+		b = d.Exchange.appendJSON(b)
+	}
 	return append(b, '}', '\n')
 }
 
@@ -178,26 +181,44 @@ func clip(s string, limit int) string {
 // own replaces d's texts by a copy, one for all and no longer than a record
 // keeps of them. They may be cut from Envoy's message, which with its body would
 // stay in memory as long as the record waits. What no record has is dropped. The
-// names of limits are the configuration's.
+// names of limits are the configuration's, and those of findings ours.
 func (d *Decision) own() {
 	p := &d.Principal
 	p.Run, p.TokenID = "", ""
-	texts := [...]*string{
-		&d.Path, &d.Reason, // the first two may be longer
-		&d.DecisionID, &d.RequestID, &d.Revision, &d.Route, &d.Listener, &d.Method, &d.Permission, &d.Mode, &d.Class, &d.ErrorCode,
-		&d.RuleID, (*string)(&p.Kind), &p.Issuer, &p.Subject, &p.Tenant, &p.Project, &p.Agent, (*string)(&p.Role),
+	texts := append(make([]ownText, 0, 24),
+		ownText{&d.Path, maxPath}, ownText{&d.Reason, maxReason},
+		short(&d.DecisionID), short(&d.RequestID), short(&d.Revision), short(&d.Route), short(&d.Listener), short(&d.Method),
+		short(&d.Permission), short(&d.Mode), short(&d.Class), short(&d.ErrorCode), short(&d.RuleID),
+		short((*string)(&p.Kind)), short(&p.Issuer), short(&p.Subject), short(&p.Tenant), short(&p.Project), short(&p.Agent),
+		short((*string)(&p.Role)),
+	)
+	if d.Exchange != nil {
+		x := new(*d.Exchange)
+		x.Route, x.Class = "", "" // the record's own
+		texts = append(texts, short(&x.Outcome), short(&x.CheckID), short(&x.Model), short(&x.Settled))
+		d.Exchange = x
 	}
-	limits := [len(texts)]int{maxPath, maxReason}
+	copyTexts(texts)
+}
+
+// ownText is a text to copy, and how many bytes of it are kept.
+type ownText struct {
+	text  *string
+	limit int
+}
+
+func short(s *string) ownText { return ownText{s, maxText} }
+
+func copyTexts(texts []ownText) {
 	size := 0
-	for i, s := range texts {
-		limits[i] = cmp.Or(limits[i], maxText)
-		size += min(len(*s), limits[i])
+	for _, t := range texts {
+		size += min(len(*t.text), t.limit)
 	}
 	var b strings.Builder
 	b.Grow(size)
-	for i, s := range texts {
+	for _, t := range texts {
 		start := b.Len()
-		b.WriteString(clip(*s, limits[i]))
-		*s = b.String()[start:]
+		b.WriteString(clip(*t.text, t.limit))
+		*t.text = b.String()[start:]
 	}
 }

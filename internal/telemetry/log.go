@@ -5,7 +5,7 @@
 // It refuses what would turn telling into a hazard: labels without a bound,
 // principals as labels, a debug listener that others can reach, records that
 // grow without limit or block a request. Records hold no header value, no
-// token, no body and no query.
+// token, no query, and of a body nothing but the name of the model.
 //
 // Metrics, Records and DebugServer are safe for concurrent use. Records and
 // DebugServer each start one goroutine, which their Stop ends and awaits.

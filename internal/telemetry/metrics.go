@@ -67,6 +67,7 @@ type Metrics struct {
 	stale        prometheus.Gauge
 	retired      prometheus.Gauge
 	keySets      *keySetAges
+	exchanges    exchangeMetrics
 }
 
 type checkLabels struct {
@@ -101,6 +102,7 @@ func NewMetrics(version string) *Metrics {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.keySets)
 	m.registerChecks()
 	m.registerRequests()
+	m.registerExchanges()
 	m.registerConfiguration(version)
 	return m
 }

@@ -63,6 +63,11 @@ func touchAll(m *Metrics) {
 	m.Nack("cluster")
 	m.RetiredClusters(3)
 	m.countRecord(ResultWritten, 2)
+	m.Exchange(sampleExchange())
+	m.Exchange(&Exchange{Route: "chat", Outcome: "complete", Class: "model", WouldRefuse: true, Held: 1})
+	m.Hold(HoldGranted)
+	m.ShowExchanges(func() int { return 4 })
+	m.ShowLedger(func() Ledger { return Ledger{Waiting: 5, SpoolBytes: 1 << 20} })
 }
 
 func TestMetrics(t *testing.T) {
@@ -88,6 +93,20 @@ func TestMetrics(t *testing.T) {
 		`gatehouse_nacks_total{type="cluster"}`:                                                1,
 		`gatehouse_retired_clusters{}`:                                                         3,
 		`gatehouse_decision_records_total{result="written"}`:                                   2,
+		`gatehouse_exchanges_total{outcome="cut",route="chat"}`:                                1,
+		`gatehouse_exchanges_total{outcome="complete",route="chat"}`:                           1,
+		`gatehouse_exchange_refusals_total{class="answer",route="chat"}`:                       1,
+		`gatehouse_exchange_would_refuse_total{class="model",route="chat"}`:                    1,
+		`gatehouse_tokens_total{kind="held",route="chat"}`:                                     5001,
+		`gatehouse_tokens_total{kind="charged",route="chat"}`:                                  70,
+		`gatehouse_tokens_total{kind="reported",route="chat"}`:                                 60,
+		`gatehouse_findings_total{action="redact",class="sql"}`:                                2,
+		`gatehouse_findings_total{action="block",class="html"}`:                                1,
+		`gatehouse_holds_total{result="granted"}`:                                              1,
+		`gatehouse_first_event_seconds{}`:                                                      1,
+		`gatehouse_exchanges_open{}`:                                                           4,
+		`gatehouse_settlements_waiting{}`:                                                      5,
+		`gatehouse_spool_bytes{}`:                                                              1 << 20,
 	}
 	got := gather(t, m)
 	maps.DeleteFunc(got, func(k string, _ float64) bool { return strings.HasPrefix(k, "gatehouse_build_info{") })
@@ -106,8 +125,8 @@ func TestMetricNamesPassTheLinter(t *testing.T) {
 		t.Fatalf("gather: %v", err)
 	}
 	families = slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "gatehouse_") })
-	if len(families) < 17 {
-		t.Errorf("%d metrics linted, want all 17 or more", len(families))
+	if len(families) < 27 {
+		t.Errorf("%d metrics linted, want all 27 or more", len(families))
 	}
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -73,13 +74,15 @@ func TestRecordsAreBounded(t *testing.T) {
 		Principal: request.Principal{Kind: request.Kind(long), Issuer: long, Subject: long, Tenant: long, Project: long, Agent: long, Role: request.Role(long)},
 		Limits:    make([]string, 1000),
 		Latency:   -1,
+		Exchange:  &Exchange{Outcome: long, CheckID: long, Model: long, Settled: long, FirstEvent: -1, Findings: make([]Finding, 1000)},
 	}
 	for i := range d.Limits {
 		d.Limits[i] = long
+		d.Exchange.Findings[i] = Finding{Class: long, Action: long, Count: math.MinInt}
 	}
 	line := d.appendJSON(nil)
-	if len(line) > 16<<10 || !json.Valid(line) || !utf8.Valid(line) {
-		t.Errorf("a record of %d bytes, valid JSON %v, want at most 16 KiB and valid", len(line), json.Valid(line))
+	if len(line) > 20<<10 || !json.Valid(line) || !utf8.Valid(line) {
+		t.Errorf("a record of %d bytes, valid JSON %v, want at most 20 KiB and valid", len(line), json.Valid(line))
 	}
 	var got struct {
 		Limits  []string `json:"limits"`
@@ -101,13 +104,16 @@ func TestRecordsKeepNoMessage(t *testing.T) {
 	r := NewRecords("unused", NewMetrics("v1"))
 	long := strings.Repeat("x", 4096)
 	for _, size := range []int{7, len(long)} {
-		d := Decision{Limits: []string{"per-principal"}}
+		d := Decision{Limits: []string{"per-principal"}, Exchange: &Exchange{Findings: []Finding{{Class: "sql"}}}}
 		texts := textsOf(reflect.ValueOf(&d).Elem())
 		for _, v := range texts {
 			v.SetString(long[:size])
 		}
 		r.Decision(d)
 		kept := (<-r.queue).decision
+		if d.Exchange.Model != long[:size] {
+			t.Error("what the caller has was changed")
+		}
 		total := 0
 		for _, v := range textsOf(reflect.ValueOf(kept).Elem()) {
 			total += v.Len()
@@ -115,7 +121,7 @@ func TestRecordsKeepNoMessage(t *testing.T) {
 				t.Errorf("texts of %d bytes: a part of the message is kept", size)
 			}
 		}
-		if len(texts) < 20 || total > maxPath+maxReason+len(texts)*maxText {
+		if len(texts) < 26 || total > maxPath+maxReason+len(texts)*maxText {
 			t.Errorf("%d texts of %d bytes: %d bytes are kept", len(texts), size, total)
 		}
 		if kept.Principal.TokenID != "" || kept.Principal.Run != "" {
@@ -133,6 +139,8 @@ func textsOf(v reflect.Value) []reflect.Value {
 			out = append(out, f)
 		case f.Type() == reflect.TypeFor[request.Principal]():
 			out = append(out, textsOf(f)...)
+		case f.Type() == reflect.TypeFor[*Exchange]():
+			out = append(out, textsOf(f.Elem())...)
 		}
 	}
 	return out
@@ -148,6 +156,7 @@ func FuzzRecordLine(f *testing.F) {
 	f.Add("/a", "x\x00\xff", int64(1))
 	f.Fuzz(func(t *testing.T, path, text string, n int64) {
 		d := Decision{Path: path, Reason: text, Limits: []string{text}, Latency: time.Duration(n)}
+		d.Exchange = &Exchange{Model: text, Held: n, Reported: -n, Findings: []Finding{{Class: text, Action: path, Count: int(n)}}}
 		d.own()
 		o := Outcome{RequestID: text, Status: int(n), Bytes: uint64(n), Duration: time.Duration(n)}
 		for _, line := range [][]byte{d.appendJSON(nil), o.appendJSON(nil)} {
