@@ -290,3 +290,16 @@ func BenchmarkDenial(b *testing.B) {
 		}
 	}
 }
+
+func TestDetails(t *testing.T) {
+	t.Parallel()
+	for want, e := range map[string]*Error{
+		"":                   New(AuthForbidden, Options{}),
+		`{"a":"b"}`:          New(AuthForbidden, Options{Details: []Detail{Text("a", "b")}}),
+		`{"retryable":true}`: New(BudgetUnavailable, Options{}),
+	} {
+		if got := string(e.Details()); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

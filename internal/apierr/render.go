@@ -100,6 +100,16 @@ func (e *Error) Render(accept, requestID string) (contentType string, body []byt
 	return JSONType, e.Body(requestID)
 }
 
+// Details renders the details as a JSON object, nil where there are none.
+func (e *Error) Details() []byte {
+	const name = `,"details":`
+	b := e.appendDetails(nil)
+	if len(b) == 0 {
+		return nil
+	}
+	return b[len(name):]
+}
+
 func (e *Error) sizeHint(requestID string) int {
 	n := 96 + len(e.code) + len(e.message) + len(requestID)
 	for i := range e.details {
