@@ -1,5 +1,10 @@
-// Package bench compares, in one interleaved run, an Envoy without Check, one
-// with an empty ext_authz server of grpc-go, and one with Gatehouse. `make
-// bench` prints the figures; only their ratios mean something on another
+// Package bench compares, each in one interleaved run:
+//
+//   - an Envoy without Check, one with an empty ext_authz server of grpc-go, and
+//     one with Gatehouse (BenchmarkSideBySide)
+//   - an ext_proc server that only echoes with others, played to as Envoy would
+//     (BenchmarkExchange)
+//
+// `make bench` prints the figures; only their ratios mean something on another
 // machine.
 package bench

@@ -56,6 +56,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	default:
+		serveProcessor(role, dir)
 		os.Exit(m.Run())
 	}
 }
