@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"slices"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -73,6 +74,11 @@ func (a *answer) setHeader(name, value string) {
 
 // respond sets a response header of ours.
 func (a *answer) respond(name, value string) { a.response = only(a.response, name, value) }
+
+// responds reports whether the answer has a response header.
+func (a *answer) responds(name string) bool {
+	return slices.ContainsFunc(a.response, func(f field) bool { return strings.EqualFold(f.Name, name) })
+}
 
 func only(fields []field, name, value string) []field {
 	fields = slices.DeleteFunc(fields, func(f field) bool { return f.Name == name })

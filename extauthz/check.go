@@ -10,8 +10,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"gatehouse/internal/breaker"
 	"gatehouse/internal/config"
 	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/inflight"
 	"gatehouse/internal/live"
 	"gatehouse/internal/ratelimit"
 	"gatehouse/internal/rawgrpc"
@@ -32,8 +34,13 @@ type Options struct {
 	// Live says whom the sidecar serves, and who is revoked or blocked.
 	Live *live.Data
 
+	// Keys and Breakers are of plain routes here; nil asks nobody. Who knows how a
+	// request ended, tells them.
+	Keys     *inflight.Set
+	Breakers *breaker.Set
+
 	// Credentials are the upstreams' credentials by name.
-	Credentials map[string]Secret
+	Credentials map[string]request.Secret
 }
 
 // Server answers Check. It is safe for concurrent use.
@@ -53,7 +60,10 @@ func New(o Options) *Server { return &Server{opts: o} }
 //	permit    the method's permission, or 405; 503 where that needs a control heard lately
 //	decide    policy, or 403
 //	limit     rate limits, or 429; takes from the limits only when all allow
-//	allow     credentials, identity headers, metadata
+//	unused    the idempotency key is in no request under way, or 409
+//	reachable the upstream's breaker, or 503; takes the probe
+//	allow     credentials, identity headers, metadata; on an LLM route the
+//	          Exchange's to finish
 //
 // An error is returned only for what is no refusal but a fault: Envoy then
 // answers 503 and the upstream is not reached.
@@ -93,6 +103,12 @@ func (s *Server) decide(ctx context.Context, c *check) *answer {
 	if r := s.limit(c); r != nil && !c.observed(r) {
 		return c.refuse(r)
 	}
+	if r := s.unused(c); r != nil && !c.observed(r) {
+		return c.refuse(r)
+	}
+	if r := s.reachable(c); r != nil && !c.observed(r) {
+		return c.refuse(r)
+	}
 	return s.allow(c)
 }
 
@@ -125,9 +141,13 @@ func (c *check) observed(r *Refusal) bool {
 	if r.Class == ClassIdentity {
 		c.Principal = request.Anonymous()
 	}
-	c.withheld = c.withheld || r.Class != ClassLimit
+	c.withheld = c.withheld || !spends(r.Class)
 	return true
 }
+
+// spends reports whether a refusal is one of a request that identity and policy
+// let pass.
+func spends(c Class) bool { return c == ClassLimit || c == ClassConflict || c == ClassBreaker }
 
 // end makes a panic an error, so that Envoy refuses, and tells what became of
 // the request.

@@ -16,6 +16,7 @@ import (
 	"gatehouse/extauthz"
 	"gatehouse/internal/envoyconf"
 	"gatehouse/internal/live"
+	"gatehouse/internal/request"
 	"gatehouse/internal/snapshot"
 
 	"gatehouse/internal/config"
@@ -311,7 +312,7 @@ func TestCheckRefusesWhatIsNoMessage(t *testing.T) {
 
 func TestSecretIsNeverPrinted(t *testing.T) {
 	t.Parallel()
-	s := extauthz.Secret("hunter2")
+	s := request.Secret("hunter2")
 	text, _ := s.MarshalText()
 	for _, got := range []string{s.String(), s.GoString(), s.LogValue().String(), string(text)} {
 		if strings.Contains(got, "hunter2") {

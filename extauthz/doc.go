@@ -7,6 +7,10 @@
 // credential; a malformed request, an unknown route and a body that can't be
 // read are refused in every mode.
 //
+// On a route to a language model a check decides as everywhere, but does not let
+// the request go on: the Exchange does, by what the check's metadata says, once
+// it holds. Refusals there have the form of the provider.
+//
 // Protocol: envoy.service.auth.v3.Authorization. Facts about Envoy 1.40 that
 // it relies on: header values are sent raw and duplicates kept
 // (encode_raw_headers), replies set headers by `value`, removals come after

@@ -45,6 +45,8 @@ const (
 	ClassMethod   Class = "method"
 	ClassPolicy   Class = "policy"
 	ClassLimit    Class = "limit"
+	ClassConflict Class = "conflict" // the idempotency key is in flight
+	ClassBreaker  Class = "breaker"  // the upstream is left alone
 	ClassUnknown  Class = "unavailable"
 	ClassFault    Class = "fault"
 )

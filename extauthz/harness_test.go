@@ -115,7 +115,7 @@ func (h *harness) serve(edit ...func(*extauthz.Options)) {
 		Live: live.New(live.Binding{Tenant: "org1", Workload: &request.Principal{
 			Kind: request.KindWorkload, Subject: "agent-7", Tenant: "org1", Project: "proj1", Role: request.RoleDeveloper,
 		}}, false, time.Now),
-		Credentials: map[string]extauthz.Secret{"tools": "tools-secret"},
+		Credentials: map[string]request.Secret{"tools": "tools-secret"},
 	}
 	for _, f := range edit {
 		f(&o)

@@ -11,12 +11,17 @@ import (
 type headers []policies.Header
 
 func (hs headers) first(name string) string {
+	value, _ := hs.lookup(name)
+	return value
+}
+
+func (hs headers) lookup(name string) (string, bool) {
 	for _, h := range hs {
 		if h.Name == name {
-			return h.Value
+			return h.Value, true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // bad refuses a second copy of a header that decides something, and bytes in

@@ -1,34 +1,20 @@
 package extauthz
 
 import (
-	"log/slog"
 	"slices"
 	"strings"
 
 	"gatehouse/internal/apierr"
 	"gatehouse/internal/config"
 	"gatehouse/internal/ratelimit"
+	"gatehouse/proxy/llm"
 )
 
 const decisionHeader = "x-gatehouse-decision-id"
 
-// Secret is a credential. It prints as redacted everywhere.
-type Secret string
-
-// String implements fmt.Stringer.
-func (Secret) String() string { return "[redacted]" }
-
-// GoString implements fmt.GoStringer.
-func (Secret) GoString() string { return "[redacted]" }
-
-// LogValue implements slog.LogValuer.
-func (Secret) LogValue() slog.Value { return slog.StringValue("[redacted]") }
-
-// MarshalText implements encoding.TextMarshaler.
-func (Secret) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
-
 // allow lets the request go on: tokens out, identity or credential in, and
-// nohold for the guard, because the route is known and plain.
+// nohold for the guard where the route is known and plain. On an LLM route
+// credential and passage are the Exchange's to give, with the hold.
 func (s *Server) allow(c *check) *answer {
 	c.Allowed = true
 	a := &answer{allowed: true, set: make([]field, 0, 6), response: make([]field, 0, 7)}
@@ -36,7 +22,7 @@ func (s *Server) allow(c *check) *answer {
 	c.policyMutations(a)
 	if c.route.Match.Listener == config.Inbound {
 		c.identityHeaders(a)
-	} else if secret, found := s.opts.Credentials[c.route.Upstream.Credential]; found && !c.withheld {
+	} else if secret, found := s.opts.Credentials[c.route.Upstream.Credential]; found && !c.withheld && c.route.LLM == nil {
 		a.setHeader("authorization", "Bearer "+string(secret))
 	}
 	a.keepWhatIsSet()
@@ -110,13 +96,40 @@ func (c *check) refuse(r *Refusal) *answer {
 	c.Refusal = r
 	a := &answer{status: r.err.HTTP(), body: r.body, metadata: c.metadata(false)}
 	a.denyWith(r.headers)
-	if r.body == "" {
-		contentType, body := c.explained(r).Render(c.in.Headers.first("accept"), c.RequestID)
-		a.respond("content-type", contentType)
-		a.body = string(body)
+	if c.route != nil && c.route.LLM != nil {
+		c.denyAsProvider(a, c.explained(r))
+	} else if r.body == "" {
+		a.denyPlainly(c, c.explained(r))
 	}
 	a.respond(decisionHeader, c.DecisionID)
 	return a
+}
+
+// denyPlainly says a denial in the form that the caller accepts.
+func (a *answer) denyPlainly(c *check, e *apierr.Error) {
+	contentType, body := e.Render(c.in.Headers.first("accept"), c.RequestID)
+	a.respond("content-type", contentType)
+	a.body = string(body)
+}
+
+// denyAsProvider says a denial as the route's provider would, so that its own
+// clients show it, and do not repeat what no repetition changes. A policy's own
+// answer stays.
+func (c *check) denyAsProvider(a *answer, e *apierr.Error) {
+	d := llm.Denial{Code: string(e.Code()), Message: e.Message(), RequestID: c.RequestID, Details: e.Details()}
+	if d.NoRetry() && !a.responds(llm.ShouldRetry) {
+		a.respond(llm.ShouldRetry, "false")
+	}
+	if a.body != "" {
+		return
+	}
+	body, err := llm.AppendDenial(nil, c.route.Format, d)
+	if err != nil {
+		a.denyPlainly(c, e)
+		return
+	}
+	a.respond("content-type", apierr.JSONType)
+	a.body = string(body)
 }
 
 // explained adds to a policy's denial the id that opens its record and, where

@@ -28,12 +28,14 @@ func checkFaults(t *testing.T, data []byte, err error) {
 }
 
 func FuzzParseSet(f *testing.F) {
-	for _, name := range []string{shippedSet, "testdata/example.yaml", "testdata/example-later.yaml"} {
+	for _, name := range []string{shippedSet, "testdata/example.yaml"} {
 		f.Add(readFile(f, name))
 	}
 	for _, seed := range []string{
 		"", "- a", "a: &b *b", "{a: [b: c]}", "a:\n- b\n-\n", "? a", "a: |\n b", "routes: [{}, {}]", "policy: {mode: \"\\x00\"}",
 		routes("name: a, match: {listener: inbound, prefix: /}, upstream: app, permission: {GET: task.view}"),
+		llmRoutes(call("llm: {parser: '', sanitize: {content: prose, actions: {control: off}, image_origins: ['https://a']}, unbounded: [urls]}")),
+		llmRoutes(free("llm: {kind: free}, budget: none, max_stream: 1s")),
 	} {
 		f.Add([]byte(seed))
 	}
@@ -63,12 +65,13 @@ func checkSet(t *testing.T, set *PolicySet) {
 		}
 	}
 	for _, r := range set.Routes {
-		_, known := set.Upstreams[r.Upstream]
+		u, known := set.Upstreams[r.Upstream]
 		if names[r.Name] || checkName(r.Name) != nil || !known {
 			t.Errorf("route %+v has a bad name or upstream", r)
 		}
 		names[r.Name] = true
-		if (r.Match.Path == "") == (r.Match.Prefix == "") || r.Timeout <= 0 || r.IdleTimeout <= 0 || r.ConnectTimeout <= 0 {
+		checkLLMRoute(t, r, u)
+		if (r.Match.Path == "") == (r.Match.Prefix == "") || r.Timeout <= 0 && r.LLM == nil || r.IdleTimeout <= 0 || r.ConnectTimeout <= 0 {
 			t.Errorf("route %+v has a bad match or time-out", r)
 		}
 		open := r.Permission.Name == "" && len(r.Permission.ByMethod) == 0

@@ -18,7 +18,7 @@ func routeSchema() schema {
 		"name": required, "match": required, "upstream": required,
 		"exempt": optional, "principal": optional, "permission": optional, "limits": optional, "mode": optional,
 		"timeout": optional, "idle_timeout": optional, "connect_timeout": optional, "body": optional, "forward_token": optional,
-		"llm": later, "budget": later, "max_stream": later, "learning": later, "dead_letter": later,
+		"llm": optional, "budget": optional, "max_stream": optional, "learning": later, "dead_letter": later,
 	}
 }
 
@@ -61,6 +61,7 @@ func newRoute(o object, out *PolicySet) draft {
 	r.Permission = readPermission(o, out.Policy.Entry, r.Match.Methods)
 	r.readPrincipal()
 	r.demandPermission()
+	r.readLLM()
 	if r.ForwardToken && r.Match.Listener == Outbound {
 		o.fault("forward_token", "is for inbound routes only")
 	}
@@ -115,7 +116,7 @@ func (r *draft) checkExempt() {
 	if !containsAll(r.takes(), r.Match.Methods) {
 		r.o.fault("exempt", "takes GET and HEAD only")
 	}
-	for _, key := range []string{"principal", "permission", "limits", "mode", "body", "forward_token"} {
+	for _, key := range []string{"principal", "permission", "limits", "mode", "body", "forward_token", "llm", "budget", "max_stream"} {
 		if r.o.has(key) {
 			r.o.fault(key, "has no effect on an exempt route")
 		}
@@ -134,7 +135,8 @@ func (r *draft) takes() []string {
 	return r.Match.Methods
 }
 
-// checkUpstream reports an upstream that the set does not have.
+// checkUpstream reports an upstream that the set does not have, and one that
+// the route must not lead to.
 func (r *draft) checkUpstream(out *PolicySet) {
 	u, ok := out.Upstreams[r.Upstream]
 	switch {
@@ -142,6 +144,9 @@ func (r *draft) checkUpstream(out *PolicySet) {
 		r.o.fault("upstream", "there is no upstream %s", quote(r.Upstream))
 	case r.Exempt && u.Credential != "":
 		r.o.fault("upstream", "an exempt route must not lead to an upstream with a credential")
+	}
+	if ok {
+		r.checkFormat(u)
 	}
 }
 

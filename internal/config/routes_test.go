@@ -25,12 +25,10 @@ func TestRouteKeys(t *testing.T) {
 			`f:4:3: routes[0]: "match" is missing`, `f:4:3: routes[0]: "name" is missing`,
 			`f:4:3: routes[0]: "upstream" is missing`,
 			`f:4:3: routes[0]: "permission" is missing; only exempt routes and principal: none go without`}},
-		{"later", routes(ok + "llm: {kind: free}, budget: required, max_stream: 30m, learning: true, dead_letter: true"), []string{
-			`f:4:88: routes[0]: "llm" is not in this build`, `f:4:107: routes[0]: "budget" is not in this build`,
-			`f:4:125: routes[0]: "max_stream" is not in this build`, `f:4:142: routes[0]: "learning" is not in this build`,
-			`f:4:158: routes[0]: "dead_letter" is not in this build`}},
+		{"later", routes(ok + "learning: true, dead_letter: true"), []string{
+			`f:4:88: routes[0]: "learning" is not in this build`, `f:4:104: routes[0]: "dead_letter" is not in this build`}},
 		{"unknown", routes(ok + "permision: a, lllm: {}"), []string{
-			`f:4:88: routes[0]: unknown key "permision", did you mean "permission"?`, `f:4:102: routes[0]: unknown key "lllm"`}},
+			`f:4:88: routes[0]: unknown key "permision", did you mean "permission"?`, `f:4:102: routes[0]: unknown key "lllm", did you mean "llm"?`}},
 		{"all wrong", routes("name: R, match: [], upstream: 'A', exempt: 1, principal: user, permission: [], limits: slow, " +
 			"mode: shadow, timeout: 5, idle_timeout: 100ms, connect_timeout: 2m, body: 2MiB, forward_token: no"), []string{
 			`f:4:10: routes[0].name: "R" is not a name: a-z, 0-9, _ and -, at most 63, the first no _ or -`,

@@ -39,13 +39,13 @@ func TestShippedFilesFit(t *testing.T) {
 	for _, r := range set.Routes {
 		names = append(names, r.Name)
 	}
-	if diff := cmp.Diff([]string{"health", "status", "tasks", "upload", "agents", "tools"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"health", "status", "tasks", "upload", "agents", "tools",
+		"openai-chat", "openai-models", "anthropic-messages", "anthropic-models"}, names); diff != "" {
 		t.Errorf("shipped routes: -want +got\n%s", diff)
 	}
 }
 
-// testdata/example-later.yaml is the example of every feature; example.yaml is
-// what this build has of it.
+// testdata/example.yaml has every key of the design.
 func TestExampleIsRead(t *testing.T) {
 	t.Parallel()
 	got, err := ParseSet("example.yaml", readFile(t, "testdata/example.yaml"))
@@ -61,8 +61,9 @@ func TestExampleIsRead(t *testing.T) {
 			Claims: Claims{Role: "role", Tenant: "tenant_id", Project: "project_id", Agent: "agent_id", Run: "run_id"},
 		}},
 		Upstreams: map[string]Upstream{
-			"app":    {URL: "http://127.0.0.1:9000", Scheme: "http", Host: "127.0.0.1", Port: 9000},
-			"openai": {URL: "https://api.openai.com", Scheme: "https", Host: "api.openai.com", Port: 443, Credential: "openai"},
+			"app": {URL: "http://127.0.0.1:9000", Scheme: "http", Host: "127.0.0.1", Port: 9000, Breaker: &Breaker{5, 30 * time.Second}},
+			"openai": {URL: "https://api.openai.com", Scheme: "https", Host: "api.openai.com", Port: 443,
+				Credential: "openai", Format: "openai"},
 		},
 		Limits: []Limit{{Name: "per-principal", Key: []string{"principal"}, Rate: Rate{600, time.Minute}, Burst: 60, Scope: ScopeSidecar}},
 		Routes: []Route{
@@ -70,32 +71,23 @@ func TestExampleIsRead(t *testing.T) {
 			{Name: "tasks", Match: Match{Listener: Inbound, Prefix: "/tasks"}, Upstream: "app", Principal: PrincipalToken, Limits: limited,
 				Permission: Permission{ByMethod: map[string]string{"GET": "task.view", "POST": "task.create", "DELETE": "task.delete"}}},
 			{Name: "models", Match: Match{Listener: Outbound, Base: "/openai", Path: "/v1/models", Methods: []string{"GET"}},
-				Upstream: "openai", Principal: PrincipalTokenOrWorkload, Permission: Permission{Name: "task.view"}},
+				Upstream: "openai", Principal: PrincipalTokenOrWorkload, Permission: Permission{Name: "task.view"},
+				LLM: &LLM{Kind: LLMFree, MaxOutputTokens: 4096, Hold: HoldFull, UnaryCap: 4 << 20}, Budget: BudgetNone},
 			{Name: "chat", Match: Match{Listener: Outbound, Base: "/openai", Path: "/v1/chat/completions", Methods: []string{"POST"}},
-				Upstream: "openai", Principal: PrincipalTokenOrWorkload, Permission: Permission{Name: "task.create"}, Limits: limited},
+				Upstream: "openai", Principal: PrincipalTokenOrWorkload, Permission: Permission{Name: "task.create"}, Limits: limited,
+				LLM: &LLM{Kind: LLMCall, Models: []string{"gpt-*"}, MaxOutputTokens: 4096, Hold: HoldFull, UnaryCap: 4 << 20,
+					Sanitize: Sanitize{Content: "markdown", Reasoning: "prose", ToolCall: "tool_call"}}, Budget: BudgetRequired},
 		},
 	}
 	for i := range want.Routes {
 		r := &want.Routes[i]
-		r.Mode, r.Timeout, r.IdleTimeout, r.ConnectTimeout = Enforce, 15*time.Second, time.Minute, 2*time.Second
+		r.Mode, r.IdleTimeout, r.ConnectTimeout = Enforce, time.Minute, 2*time.Second
+		if r.Timeout = 15 * time.Second; r.LLM != nil {
+			r.Timeout, r.MaxStream = 0, 30*time.Minute
+		}
 	}
 	want.Routes[3].IdleTimeout = 2 * time.Minute
 	if diff := cmp.Diff(want, got, ignorePlaces); diff != "" {
 		t.Errorf("example: -want +got\n%s", diff)
-	}
-}
-
-func TestExampleSaysWhatIsLater(t *testing.T) {
-	t.Parallel()
-	want := []string{
-		`f:4:40: upstreams.app: "breaker" is not in this build`,
-		`f:5:41: upstreams.openai: "format" is not in this build`,
-		`f:23:5: routes[2]: "llm" is not in this build`,
-		`f:31:5: routes[3]: "budget" is not in this build`,
-		`f:33:5: routes[3]: "max_stream" is not in this build`,
-		`f:34:5: routes[3]: "llm" is not in this build`,
-	}
-	if diff := cmp.Diff(want, faultsOf(t, string(readFile(t, "testdata/example-later.yaml")))); diff != "" {
-		t.Errorf("faults: -want +got\n%s", diff)
 	}
 }

@@ -79,6 +79,14 @@ type Upstream struct {
 	CAFile     string // absolute; "" means the system's bundle
 	Credential string // name of a credential of the sidecar; "" means none
 	Private    bool
+	Format     string   // one of Formats: only LLM routes lead here; "" means none
+	Breaker    *Breaker // nil means none
+}
+
+// Breaker says when an upstream is left alone, and for how long.
+type Breaker struct {
+	Failures int           // in a row; default 5, 1 to 1000
+	Recovery time.Duration // until a probe; default 30s, 1s to 1h
 }
 
 // Scope says who counts a limit.
@@ -137,12 +145,67 @@ type Route struct {
 	Permission     Permission
 	Limits         []string
 	Mode           Mode          // the route's own, or the policy's
-	Timeout        time.Duration // of the whole answer; default 15s
+	Timeout        time.Duration // of the whole answer; default 15s; 0 on LLM routes, which have none
 	IdleTimeout    time.Duration // default 60s
 	ConnectTimeout time.Duration // default 2s
 	Body           int64         // bytes that Check waits for; 0 means Check sees no body
 	ForwardToken   bool          // inbound only
+
+	// Of a route that leads to an upstream with a format, and of no other.
+	LLM       *LLM          // nil on plain routes
+	Budget    BudgetMode    // default BudgetRequired; BudgetNone where LLM.Kind is LLMFree
+	MaxStream time.Duration // of one exchange; default 30m, 1s to 24h
 }
+
+// BudgetMode says whether an exchange needs a budget.
+type BudgetMode string
+
+// The budget modes.
+const (
+	BudgetRequired BudgetMode = "required"
+	BudgetNone     BudgetMode = "none" // recorded, held in no limit
+)
+
+// LLMKind says what a route's requests cost.
+type LLMKind string
+
+// The kinds of LLM routes.
+const (
+	LLMCall LLMKind = "call" // has a body and is held for
+	LLMFree LLMKind = "free" // has none, and nothing to pay
+)
+
+// HoldMode says how much an exchange holds.
+type HoldMode string
+
+// The hold modes.
+const (
+	HoldFull     HoldMode = "full"     // all that the request can use
+	HoldAdaptive HoldMode = "adaptive" // less, and more as the answer grows
+)
+
+// LLM says what an LLM route asks of requests and answers.
+type LLM struct {
+	Kind            LLMKind  // default LLMCall
+	Models          []string // allowed; * stands for any run of characters; empty means all
+	MaxOutputTokens int64    // per choice; default 4096, 1 to 1,000,000
+	Hold            HoldMode // default HoldFull
+	Unbounded       []string // members whose cost nothing bounds and that pass nevertheless: of UnboundedMembers
+	Sanitize        Sanitize
+	Parser          string // of Parsers; "" means none
+	UnaryCap        int64  // bytes of a JSON answer; default 4MiB, 1KiB to 16MiB
+}
+
+// Sanitize says how an answer's texts are read. A context of "" means that a
+// field is not.
+type Sanitize struct {
+	Content, Reasoning, ToolCall string            // contexts, of Contexts
+	Actions                      map[string]string // by class; of Actions
+	ImageOrigins                 []string          // of images and links: scheme://host[:port]; at most 64
+}
+
+// On reports whether any field is sanitized.
+func (s *Sanitize) On() bool { return s.Content != "" || s.Reasoning != "" || s.ToolCall != "" }
 
 // Match says which requests are a route's. Exactly one of Path and Prefix is set.
 type Match struct {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // reservedUpstream is the name of the cluster that leads to Gatehouse itself.
@@ -98,7 +99,7 @@ func readUpstreams(set object, out *PolicySet) {
 		}
 		o := decode(set.report, e.value, schema{
 			"url": required, "ca_file": optional, "credential": optional, "private": optional,
-			"format": later, "breaker": later,
+			"format": optional, "breaker": optional,
 		})
 		out.Upstreams[e.key] = readUpstream(o)
 		out.places.credentials[e.key] = o.valuePlace("credential")
@@ -117,6 +118,8 @@ func readUpstream(o object) Upstream {
 	u.CAFile = text(o, "ca_file", "", keep(checkFile))
 	u.Credential = text(o, "credential", "", keep(checkCredentialName))
 	u.Private = o.boolean("private")
+	u.Format = readFormat(o)
+	u.Breaker = readBreaker(o)
 	if u.Scheme != "http" {
 		return u
 	}
@@ -127,6 +130,26 @@ func readUpstream(o object) Upstream {
 		o.fault("credential", "needs an https url or a literal loopback address")
 	}
 	return u
+}
+
+// readFormat returns a text also where it is wrong: that is no fault of the
+// routes that lead there.
+func readFormat(o object) string {
+	if !o.has("format") {
+		return ""
+	}
+	return text(o, "format", "unknown", keep(oneOf(Formats()...)))
+}
+
+func readBreaker(upstream object) *Breaker {
+	if !upstream.has("breaker") {
+		return nil
+	}
+	o := upstream.object("breaker", schema{"failures": optional, "recovery": optional})
+	return &Breaker{
+		Failures: o.integer("failures", 5, 1, 1000),
+		Recovery: o.duration("recovery", 30*time.Second, time.Second, time.Hour),
+	}
 }
 
 // checkCredentialName does not repeat the text: a user may have put the secret

@@ -3,6 +3,7 @@ package config
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -24,9 +25,11 @@ func TestUpstreams(t *testing.T) {
 			"f:1:37: upstreams.app.ca_file: must be an absolute path in its shortest form",
 			"f:1:57: upstreams.app.credential: is not the name of a credential: a-z, 0-9, _ and -, at most 63",
 			"f:1:77: upstreams.app.private: must be true or false, is text",
-			`f:1:82: upstreams.app: unknown key "fromat"`}},
-		{"later", app("url: 'http://a.example', format: openai, breaker: {failures: 5}"), []string{
-			`f:1:44: upstreams.app: "format" is not in this build`, `f:1:60: upstreams.app: "breaker" is not in this build`}},
+			`f:1:82: upstreams.app: unknown key "fromat", did you mean "format"?`}},
+		{"breaker", app("url: 'http://a.example', breaker: {failures: 0, recovery: 2h, window: 1s}"), []string{
+			"f:1:64: upstreams.app.breaker.failures: must be from 1 to 1000",
+			"f:1:77: upstreams.app.breaker.recovery: must be from 1s to 1h",
+			`f:1:81: upstreams.app.breaker: unknown key "window"`}},
 		{"names", app("url: 'http://a.example'}, gate: {url: 'http://a.example'}, A.b: {url: 'http://a.example'"), []string{
 			`f:1:45: upstreams: the name "gate" is reserved`,
 			`f:1:78: upstreams: "A.b" is not a name: a-z, 0-9, _ and -, at most 63, the first no _ or -`}},
@@ -49,14 +52,16 @@ func TestUpstreamsAreRead(t *testing.T) {
 	t.Parallel()
 	set, err := ParseSet("f", []byte("upstreams:\n"+
 		"  app: {url: http://127.0.0.1:9000}\n"+
-		"  b: {url: HTTPS://B.Example/, ca_file: /etc/ca.pem, credential: key, private: true}\n"+strings.SplitAfterN(app(""), "\n", 2)[1]))
+		"  b: {url: HTTPS://B.Example/, ca_file: /etc/ca.pem, credential: key, private: true, format: anthropic, breaker: {}}\n"+
+		"  c: {url: http://c, breaker: {failures: 1000, recovery: 1s}}\n"+strings.SplitAfterN(app(""), "\n", 2)[1]))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]Upstream{
 		"app": {URL: "http://127.0.0.1:9000", Scheme: "http", Host: "127.0.0.1", Port: 9000},
 		"b": {URL: "HTTPS://B.Example/", Scheme: "https", Host: "b.example", Port: 443,
-			CAFile: "/etc/ca.pem", Credential: "key", Private: true},
+			CAFile: "/etc/ca.pem", Credential: "key", Private: true, Format: "anthropic", Breaker: &Breaker{5, 30 * time.Second}},
+		"c": {URL: "http://c", Scheme: "http", Host: "c", Port: 80, Breaker: &Breaker{1000, time.Second}},
 	}
 	if diff := cmp.Diff(want, set.Upstreams); diff != "" {
 		t.Errorf("upstreams: -want +got\n%s", diff)

@@ -44,6 +44,9 @@ func cluster(name string, u config.Upstream, connect time.Duration) *clusterv3.C
 	if u.Scheme == "https" {
 		c.TransportSocket = upstreamTLS(u)
 	}
+	if u.Format != "" {
+		exchangeCluster(c, u.Format)
+	}
 	c.Name = name + "~" + contentHash(c)
 	c.LoadAssignment.ClusterName = c.Name
 	return c

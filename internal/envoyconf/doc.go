@@ -27,10 +27,16 @@ const (
 	// AuthzNamespace is where Envoy puts Check's dynamic metadata.
 	AuthzNamespace = "envoy.filters.http.ext_authz"
 
-	// KeyHeld, KeyNoHold and KeyExempt are the hold guard's three rules.
+	// KeyHeld, KeyNoHold and KeyExempt are the hold guard's three rules. The
+	// Exchange sets KeyHeld once it has done its part: to "true", or to
+	// "observed" on routes of mode observe, where it may hold nothing. The guard
+	// asks only whether it is there.
 	KeyHeld   = "held"
 	KeyNoHold = "nohold"
 	KeyExempt = "exempt"
+
+	// keyFormat marks a cluster by the wire format of its upstream.
+	keyFormat = "format"
 
 	// ExtRevision, ExtRoute and ExtShape are Check's context extensions.
 	ExtRevision = "rev"

@@ -22,15 +22,23 @@ import (
 // Shape identifies what a route's name stood for when Envoy matched it: match,
 // upstream and kind. Check refuses a name whose shape it does not know.
 func Shape(r *config.Route, u config.Upstream) string {
-	m := r.Match
-	kind := "plain"
-	if r.Exempt {
-		kind = "exempt"
-	}
+	m, kind := r.Match, kindOf(r, u)
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", []any{
 		kind, m.Listener, m.Host, m.Base, m.Path, m.Prefix, m.Methods, u.URL, u.Credential,
 	}))
 	return hex.EncodeToString(sum[:8])
+}
+
+// kindOf names who polices a route: nobody, Check alone, or an Exchange of a
+// kind and format.
+func kindOf(r *config.Route, u config.Upstream) string {
+	switch {
+	case r.Exempt:
+		return "exempt"
+	case r.LLM != nil:
+		return "llm " + string(r.LLM.Kind) + " " + u.Format
+	}
+	return "plain"
 }
 
 // routeTable is one listener's RouteConfiguration. Routes match in file order,
@@ -134,6 +142,9 @@ func route(r *config.Route, u config.Upstream, clusterName string, match *routev
 	}
 	out.TypedPerFilterConfig = map[string]*anypb.Any{
 		filterAuthz: checkSettings(map[string]string{ExtRoute: r.Name, ExtShape: Shape(r, u)}, r.Body),
+	}
+	if r.LLM != nil {
+		exchanged(r, out)
 	}
 	return out
 }

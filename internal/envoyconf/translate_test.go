@@ -50,19 +50,26 @@ func set() *config.PolicySet {
 	exempt.Exempt = true
 	upload := route("upload", config.Match{Listener: "inbound", Path: "/upload", Methods: []string{"POST", "PUT"}}, "app")
 	upload.Body = 64 << 10
+	openai := upstream("https://api.openai.com", "https", "api.openai.com", 443)
+	openai.Format, openai.Credential = "openai", "openai"
 	return &config.PolicySet{
 		Upstreams: map[string]config.Upstream{
 			"app":   upstream("http://127.0.0.1:9000", "http", "127.0.0.1", 9000),
 			"tools": upstream("https://tools.example.com", "https", "tools.example.com", 443),
 			"six":   upstream("https://[2001:db8::1]:8443", "https", "2001:db8::1", 8443),
+
+			"openai": openai,
 		},
 		Routes: []config.Route{
 			exempt, upload,
 			route("tasks", config.Match{Listener: "inbound", Prefix: "/tasks"}, "app"),
+			llmRoute("answers", config.Match{Listener: "inbound", Path: "/answers", Methods: []string{"POST"}}, config.LLMCall),
 			route("rest", config.Match{Listener: "inbound", Prefix: "/"}, "app"),
 			route("models", config.Match{Listener: "outbound", Base: "/tools", Path: "/v1/models", Methods: []string{"GET"}}, "tools"),
 			route("deep", config.Match{Listener: "outbound", Base: "/tools", Prefix: "/v1"}, "tools"),
 			route("tools", config.Match{Listener: "outbound", Base: "/tools", Prefix: "/"}, "tools"),
+			llmRoute("chat", config.Match{Listener: "outbound", Base: "/openai", Path: "/v1/chat/completions", Methods: []string{"POST"}}, config.LLMCall),
+			llmRoute("openai-models", config.Match{Listener: "outbound", Base: "/openai", Path: "/v1/models", Methods: []string{"GET"}}, config.LLMFree),
 			route("captured", config.Match{Listener: "outbound", Host: "six.example.com", Prefix: "/"}, "six"),
 		},
 	}
@@ -194,8 +201,8 @@ func TestClustersAreNamedByContent(t *testing.T) {
 			kept++
 		}
 	}
-	if len(before) != 3 || len(after) != 3 || kept != 2 {
-		t.Errorf("before %v, after %v: want 3 clusters each, 2 in common", before, after)
+	if len(before) != 4 || len(after) != 4 || kept != 3 {
+		t.Errorf("before %v, after %v: want 4 clusters each, 3 in common", before, after)
 	}
 }
 

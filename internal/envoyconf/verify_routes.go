@@ -29,6 +29,7 @@ func (v *verifier) table(name string, t *routev3.RouteConfiguration) {
 		v.fault("%s: is named %q: a name may stand once", where, t.GetName())
 	}
 	v.perRoute(where, t.GetTypedPerFilterConfig())
+	v.plain(where, t.GetTypedPerFilterConfig())
 	if v.extensions(where, t.GetTypedPerFilterConfig())[ExtRevision] == "" {
 		v.fault("%s: carries no revision for Check", where)
 	}
@@ -44,6 +45,7 @@ func (v *verifier) table(name string, t *routev3.RouteConfiguration) {
 
 func (v *verifier) virtualHost(where string, vh *routev3.VirtualHost, domains map[string]bool) {
 	v.perRoute(where, vh.GetTypedPerFilterConfig())
+	v.plain(where, vh.GetTypedPerFilterConfig())
 	for _, d := range vh.GetDomains() {
 		if !domain(d) {
 			v.fault("%s: %q is no host", where, d)
@@ -78,6 +80,7 @@ func (v *verifier) route(where string, r *routev3.Route) {
 	v.path(where, r.GetMatch())
 	v.perRoute(where, r.GetTypedPerFilterConfig())
 	v.checked(where, r)
+	v.exchange(where, r)
 	for _, h := range r.GetRequestHeadersToRemove() {
 		if !headerName(h) {
 			v.fault("%s: %q is no header name", where, h)

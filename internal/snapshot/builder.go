@@ -33,7 +33,7 @@ func NewBuilder(sc *config.Sidecar, keys *token.Keys, control *token.Feed) *Buil
 }
 
 // Build compiles a set. The error says what is wrong with it: config.Faults,
-// policies.Faults, or what Envoy would not enforce.
+// policies.Faults, what can't be sanitized so, or what Envoy would not enforce.
 func (b *Builder) Build(ctx context.Context, files revision.Files) (*Snapshot, error) {
 	set, err := config.ParseSet(revision.ConfigFile, files[revision.ConfigFile])
 	if err != nil {
@@ -43,6 +43,9 @@ func (b *Builder) Build(ctx context.Context, files revision.Files) (*Snapshot, e
 		return nil, err
 	}
 	s := &Snapshot{Revision: revision.ID(files), Set: set, Files: files, routes: routesOf(set)}
+	if err := compileSanitizers(s.routes, set.Routes); err != nil {
+		return nil, fmt.Errorf("%s: %w", revision.ConfigFile, err)
+	}
 	if err := b.fill(ctx, s); err != nil {
 		s.close()
 		return nil, err

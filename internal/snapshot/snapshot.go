@@ -12,6 +12,7 @@ import (
 	"gatehouse/internal/revision"
 	"gatehouse/internal/token"
 	"gatehouse/policies"
+	"gatehouse/proxy/llm"
 )
 
 // Snapshot is one revision, compiled. It is immutable and safe for concurrent use.
@@ -32,6 +33,10 @@ type Route struct {
 	Upstream config.Upstream
 	Shape    string
 	Limits   []config.Limit // instead of their names
+
+	// Of LLM routes.
+	Format     llm.Format  // of the upstream; "" on plain routes
+	Sanitizers *Sanitizers // nil where no text is judged
 }
 
 // Route finds a route by name and by the shape that Envoy's configuration gave
@@ -70,7 +75,7 @@ func routesOf(set *config.PolicySet) map[string]*Route {
 	out := make(map[string]*Route, len(set.Routes))
 	for _, r := range set.Routes {
 		up := set.Upstreams[r.Upstream]
-		compiled := &Route{Route: r, Upstream: up, Shape: envoyconf.Shape(&r, up)}
+		compiled := &Route{Route: r, Upstream: up, Shape: envoyconf.Shape(&r, up), Format: llm.Format(up.Format)}
 		for _, name := range r.Limits {
 			compiled.Limits = append(compiled.Limits, limits[name])
 		}
