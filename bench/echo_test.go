@@ -25,6 +25,8 @@ func processors() []processor {
 	return []processor{
 		{name: "echo", check: plainCheck(), server: echoing},
 		{name: "echo-again", check: plainCheck(), server: echoing},
+		{name: "exchange", check: exchangeCheck("chat"), server: exchanging},
+		{name: "exchange-unjudged", check: exchangeCheck("unjudged"), server: exchanging},
 	}
 }
 

@@ -80,6 +80,7 @@ listeners:
   inbound: {address: %s}
   outbound: {address: %s}
 control: {address: %q, ca_file: %s, credential_file: %s}
+credentials: {openai: {env: FAKE_OPENAI}, anthropic: {env: FAKE_ANTHROPIC}}
 `, j.Name, n.path("run/gate.sock"), n.path("state"), n.debug, n.inbound, n.outbound, j.Via, m.path("ca.pem"), n.path("credential.json"))
 	must(m.t, os.WriteFile(n.path("sidecar.yaml"), []byte(text), 0o600))
 	return n
@@ -98,7 +99,7 @@ func (n *member) now() time.Time { return time.Now().Add(time.Duration(n.ahead.L
 
 func (n *member) start() {
 	n.t.Helper()
-	app, err := sidecar.New(sidecar.Options{Config: n.path("sidecar.yaml"), Log: n.log, Level: slog.LevelWarn, Now: n.now})
+	app, err := sidecar.New(sidecar.Options{Config: n.path("sidecar.yaml"), Log: n.log, Level: slog.LevelWarn, Now: n.now, Env: providerKeys})
 	must(n.t, err)
 	must(n.t, app.Start(context.Background()))
 	n.sidecar = app
@@ -108,6 +109,11 @@ func (n *member) start() {
 			n.t.Logf("the log of %s:\n%s", n.name, n.log.tail())
 		}
 	})
+}
+
+// providerKeys are the credentials of a sidecar's environment.
+func providerKeys(name string) string {
+	return map[string]string{"FAKE_OPENAI": openaiKey, "FAKE_ANTHROPIC": anthropicKey}[name]
 }
 
 // reply is how a request was answered, and whether it reached the upstream.

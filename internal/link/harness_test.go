@@ -148,6 +148,8 @@ func (b *bed) Live(m *sidecarpb.Live)         { b.heard <- m }
 func (b *bed) Revision(m *sidecarpb.Revision) { b.heard <- m }
 func (b *bed) Beat(m *sidecarpb.Beat)         { b.heard <- m }
 
+func (b *bed) Breakers(m *sidecarpb.BreakerOrders) { b.heard <- m }
+
 func (b *bed) Status() *sidecarpb.Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,7 +1,7 @@
 // Package link is a sidecar's line to control: one connection over TLS, on it
 // the one Sync stream, and what it carries up: the newest status and batches of
-// decision records. It comes back by itself, and knows nothing of what it hears:
-// a Handler does.
+// decision records; and the one stream to the ledger. Both come back by themselves.
+// It knows nothing of what it hears: a Handler and a LedgerHandler do.
 //
 // It refuses to speak in clear. What waits to go up is bounded: of statuses the
 // newest, of records queueLength; what has no room is dropped and counted.
@@ -51,6 +51,7 @@ type Handler interface {
 	Live(*sidecarpb.Live)
 	Revision(*sidecarpb.Revision)
 	Beat(*sidecarpb.Beat)
+	Breakers(*sidecarpb.BreakerOrders)
 	// Status is what to tell control of this sidecar now.
 	Status() *sidecarpb.Status
 }
@@ -116,15 +117,21 @@ func (l *Line) Close() { _ = l.conn.Close() }
 
 // Run keeps a stream until ctx ends.
 func (l *Line) Run(ctx context.Context) {
+	l.keep(ctx, "no line to control; what it said last stays in force", l.session)
+}
+
+// keep has one session after the other until ctx ends. A session reports whether
+// control welcomed it, and why it ended.
+func (l *Line) keep(ctx context.Context, without string, session func(context.Context) (welcomed bool, err error)) {
 	pause, before := firstPause, codes.OK
 	for ctx.Err() == nil {
-		welcomed, err := l.session(ctx)
+		welcomed, err := session(ctx)
 		if welcomed {
 			pause, before = firstPause, codes.OK
 		}
 		// Told once for each kind of failure: its text may differ each time.
 		if code := status.Code(err); ctx.Err() == nil && code != before {
-			l.opts.Log.Warn("no line to control; what it said last stays in force", "control", l.opts.Address, "error", describe(err))
+			l.opts.Log.Warn(without, "control", l.opts.Address, "error", describe(err))
 			before = code
 		}
 		l.rest(ctx, pause)

@@ -70,6 +70,8 @@ func (s *session) hear(m *sidecarpb.Down) {
 	case *sidecarpb.Down_Beat:
 		h.Beat(m.Beat)
 		s.line.Changed() // answered, so that control knows our clock and that we live
+	case *sidecarpb.Down_Breakers:
+		h.Breakers(m.Breakers)
 	case *sidecarpb.Down_Stored:
 		select {
 		case s.stored <- m.Stored.GetBatch():

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 
 	"gatehouse/api/v1/sidecarpb"
 	"gatehouse/internal/config"
+	"gatehouse/internal/ledger"
 	"gatehouse/internal/link"
 	"gatehouse/internal/live"
 	"gatehouse/internal/mesh"
@@ -35,6 +37,9 @@ const savePeriod = time.Minute
 type control struct {
 	app  *App
 	line *link.Line
+
+	ledger *ledger.Client
+
 	feed *token.Feed
 	keys revision.Keys // that may sign activations
 
@@ -74,14 +79,21 @@ func newControl(a *App, c *config.Control) (*control, error) {
 	if err != nil {
 		return nil, err
 	}
+	incarnation := a.opts.Now().UnixNano()
 	m := &control{app: a, clock: controlClock{start: a.opts.Now()}, feed: token.NewFeed("control", a.log), keys: credential.Verifiers(), sent: make(chan *sidecarpb.Revision, 1)}
 	m.line, err = link.New(link.Options{
-		Address: c.Address, TLS: conf, Build: a.opts.Version, Incarnation: a.opts.Now().UnixNano(), Handler: m, Log: a.log,
+		Address: c.Address, TLS: conf, Build: a.opts.Version, Incarnation: incarnation, Handler: m, Log: a.log,
 		Secret: func() (string, error) {
 			credential, err := readCredential(c.CredentialFile) // a rotated one counts at once
 			return credential.Secret, err
 		},
 		Dropped: a.metrics.RecordsNotSent,
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.ledger, err = ledger.Open(ledger.Options{
+		Dir: filepath.Join(a.sidecar.StateDir, "ledger"), Incarnation: incarnation, Line: m.line, Log: a.log,
 	})
 	return m, err
 }
@@ -128,6 +140,7 @@ func tlsConfig(c *config.Control) (*tls.Config, error) {
 // start opens the line. Requests don't wait for it.
 func (m *control) start(run context.Context) {
 	m.app.wg.Go(func() { m.line.Run(run) })
+	m.app.wg.Go(func() { m.ledger.Run(run) })
 	m.app.wg.Go(func() { m.follow(run) })
 }
 
@@ -161,6 +174,7 @@ func (m *control) Live(l *sidecarpb.Live) {
 	m.live = l
 	m.mu.Unlock()
 	m.app.live.SetState(stateOf(l))
+	m.app.exchanges.Recheck()
 	m.confirmKeys(m.app.now())
 	m.save()
 	m.line.Changed()
@@ -387,11 +401,12 @@ func cut(s string, limit int) string {
 
 // Status is what to tell control.
 func (m *control) Status() *sidecarpb.Status {
+	now := m.app.opts.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return &sidecarpb.Status{
 		Generation: m.have.Generation, Revision: m.have.Revision, LiveEpoch: m.app.live.State().Epoch,
-		NowUnixMs: m.app.opts.Now().UnixMilli(), Refused: m.refused,
+		NowUnixMs: now.UnixMilli(), Refused: m.refused, Breakers: breakerReports(m.app.breakers.States(), now),
 	}
 }
 
@@ -414,6 +429,12 @@ func (m *control) restored(a snapshot.Accepted) error {
 		m.want = arrival{Signed: *a.Signed}
 	}
 	return nil
+}
+
+// owing is how the settlements stand.
+func (m *control) owing() telemetry.Ledger {
+	st := m.ledger.Status()
+	return telemetry.Ledger{Waiting: st.Waiting, SpoolBytes: st.SpoolBytes}
 }
 
 // ControlStatus is what /status shows of control.

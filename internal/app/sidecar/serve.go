@@ -24,8 +24,7 @@ const (
 	drainTimeout  = 2 * time.Second
 )
 
-// serve answers Envoy on the gate. The Exchange (ext_proc) is not registered:
-// its calls are answered UNIMPLEMENTED, which Envoy turns into a refusal.
+// serve answers Envoy on the gate.
 func (a *App) serve(run context.Context) {
 	g := grpc.NewServer(
 		grpc.ForceServerCodecV2(rawgrpc.Codec()),
@@ -37,14 +36,17 @@ func (a *App) serve(run context.Context) {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingPeriod, PermitWithoutStream: true}),
 	)
 	a.authz.Register(g)
-	accesslog.New(a.metrics, a.records).Register(g)
+	a.exchanges.Register(g)
+	accesslog.New(a.metrics, outcomes{a}).Register(g)
 	a.ads.Register(run, g)
 	a.wg.Go(func() {
 		if err := g.Serve(a.gate); err != nil { // nil after drain
 			a.broken <- fmt.Errorf("gate: stopped serving: %w", err)
 		}
 	})
-	a.undo = append(a.undo, func() { drain(g) })
+	// What ended while it drains is settled by what is known then: nobody waits
+	// for the access log, whose stream ends too.
+	a.undo = append(a.undo, func() { a.exchanges.Close(); drain(g) })
 }
 
 // drain lets calls under way end, but not for long: the streams of discovery

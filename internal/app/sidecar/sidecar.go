@@ -18,8 +18,10 @@ import (
 
 	"gatehouse/extauthz"
 	"gatehouse/internal/ads"
+	"gatehouse/internal/breaker"
 	"gatehouse/internal/config"
 	"gatehouse/internal/envoyconf"
+	"gatehouse/internal/inflight"
 	"gatehouse/internal/live"
 	"gatehouse/internal/meshlimit"
 	"gatehouse/internal/ratelimit"
@@ -27,6 +29,7 @@ import (
 	"gatehouse/internal/snapshot"
 	"gatehouse/internal/telemetry"
 	"gatehouse/internal/token"
+	"gatehouse/proxy"
 )
 
 // Options are what the process is started with.
@@ -64,8 +67,13 @@ type App struct {
 	store   *snapshot.Store
 	ads     *ads.Server
 	authz   *extauthz.Server
-	debug   *telemetry.DebugServer
-	gate    *gate
+
+	exchanges *proxy.Server
+	inFlight  *inflight.Set
+	breakers  *breaker.Set
+
+	debug *telemetry.DebugServer
+	gate  *gate
 
 	lookPeriod time.Duration // the constant outside of tests
 
@@ -109,11 +117,18 @@ func New(o Options) (*App, error) {
 	if err := a.belong(); err != nil {
 		return nil, err
 	}
+	a.inFlight = inflight.New(inflight.Options{Now: a.opts.Now})
+	a.breakers = breaker.New(breaker.Options{Now: a.opts.Now, Changed: a.breakerChanged})
 	a.ads = ads.New(a.adsOptions())
 	a.authz = extauthz.New(extauthz.Options{
 		Table: a.table, Limiter: ratelimit.New(), Log: a.log, Observe: a.observe, Now: a.now,
-		Live: a.live, Mesh: a.meshLimits(), Credentials: credentials,
+		Live: a.live, Mesh: a.meshLimits(), Credentials: credentials, Keys: a.inFlight, Breakers: a.breakers,
 	})
+	a.exchanges = proxy.New(proxy.Options{
+		Table: a.table, Live: a.live, Ledger: a.ledger(), Credentials: credentials, Log: a.log, Observe: a.observeExchange, Now: a.now,
+		Keys: a.inFlight, Breakers: a.breakers,
+	})
+	a.metrics.ShowExchanges(a.exchanges.Open)
 	a.debug, err = telemetry.NewDebugServer(telemetry.DebugConfig{
 		Address: sc.Debug, Registry: a.metrics.Registry(), Ready: a.Ready, Status: func() any { return a.Status() },
 	})
@@ -148,6 +163,7 @@ func (a *App) belong() (err error) {
 	a.builder = snapshot.NewBuilder(sc, a.keys, a.control.feed)
 	a.records.Forward(a.control.record)
 	a.metrics.ShowLine(a.control.standing)
+	a.metrics.ShowLedger(a.control.owing)
 	return nil
 }
 
@@ -160,6 +176,14 @@ func (a *App) meshLimits() extauthz.MeshLimits {
 		Ask: a.control.line, Connected: func() int { return int(a.control.connected.Load()) },
 		Observe: func(s meshlimit.Source, allowed bool, _ error) { a.metrics.MeshLimited(string(s), allowed) },
 	})
+}
+
+// ledger is where holds are made; nil where there is no control, and so no budget.
+func (a *App) ledger() proxy.Ledger {
+	if a.control == nil {
+		return nil
+	}
+	return a.control.ledger
 }
 
 // now is the time by which tokens are judged: control's, where there is one
@@ -215,15 +239,15 @@ func boundTenant(sc *config.Sidecar) string {
 
 // credentialsFrom reads the upstreams' credentials. A missing one is a fault:
 // its upstream would be called without.
-func credentialsFrom(sc *config.Sidecar, env func(string) string) (map[string]extauthz.Secret, error) {
-	out := map[string]extauthz.Secret{}
+func credentialsFrom(sc *config.Sidecar, env func(string) string) (map[string]request.Secret, error) {
+	out := map[string]request.Secret{}
 	var faults []error
 	for name, c := range sc.Credentials {
 		value := env(c.Env)
 		if value == "" {
 			faults = append(faults, fmt.Errorf("credential %s: the environment variable %s is not set", name, c.Env))
 		}
-		out[name] = extauthz.Secret(value)
+		out[name] = request.Secret(value)
 	}
 	return out, errors.Join(faults...)
 }
@@ -242,7 +266,7 @@ func (a *App) Start(ctx context.Context) error {
 
 func (a *App) start(run context.Context, cancel context.CancelFunc) error {
 	if a.control != nil {
-		a.undo = append(a.undo, a.control.line.Close)
+		a.undo = append(a.undo, a.control.line.Close, a.control.ledger.Close)
 	}
 	if err := a.records.Start(); err != nil {
 		return err

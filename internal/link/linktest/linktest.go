@@ -51,7 +51,11 @@ type Server struct {
 	refuse error // what streams are refused with; nil takes them
 	tried  []Try
 	rate   func(*sidecarpb.TakeRateRequest) (*sidecarpb.TakeRateResponse, error)
+	ledger func(LedgerStream) error
 }
+
+// LedgerStream is a sidecar's stream to the ledger, as control has it.
+type LedgerStream = grpc.BidiStreamingServer[sidecarpb.LedgerUp, sidecarpb.LedgerDown]
 
 // Try is a stream that was opened, taken or not.
 type Try struct {
@@ -134,6 +138,14 @@ func (s *Server) OnTakeRate(f func(*sidecarpb.TakeRateRequest) (*sidecarpb.TakeR
 	s.rate = f
 }
 
+// OnLedger says how streams to the ledger are served, from their beginning to
+// their end.
+func (s *Server) OnLedger(f func(LedgerStream) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ledger = f
+}
+
 // Tries lists the streams that were opened.
 func (s *Server) Tries() []Try {
 	s.mu.Lock()
@@ -165,6 +177,20 @@ func (s *Server) TakeRate(ctx context.Context, r *sidecarpb.TakeRateRequest) (*s
 		return nil, status.Error(codes.Unavailable, "nothing is counted here")
 	}
 	return rate(r)
+}
+
+// Ledger implements the service.
+func (s *Server) Ledger(stream LedgerStream) error {
+	if err := s.known(stream.Context()); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	ledger := s.ledger
+	s.mu.Unlock()
+	if ledger == nil {
+		return status.Error(codes.Unavailable, "no ledger is kept here")
+	}
+	return ledger(stream)
 }
 
 func (s *Server) known(ctx context.Context) error {
