@@ -105,7 +105,8 @@ func newContender(b *testing.B, p processor) *contender {
 }
 
 func dial(tb testing.TB, dir string) procv3.ExternalProcessorClient {
-	conn, err := grpc.NewClient("unix:"+filepath.Join(dir, "gate.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix:"+filepath.Join(dir, "gate.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true))) // its file is there a moment before anybody listens
 	if err != nil {
 		tb.Fatal(err)
 	}
