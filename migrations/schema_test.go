@@ -54,7 +54,7 @@ func TestNames(t *testing.T) {
 	conn := connected(t, pgtest.URL(t))
 	tables := strings.Fields(`agents audit_log budget_limits budget_requests budget_transactions circuit_breaker_state clients
 		decisions dlq_messages escalations inbox learning_governance learning_history live_epoch login_attempts outbox
-		policy_activations policy_revisions policy_sets projects refresh_tokens revocations schema_migrations sidecars
+		policy_activations policy_revisions policy_sets projects refresh_tokens revocations schema_migrations sidecar_breakers sidecars
 		signing_keys tasks tenants users`)
 	if diff := cmp.Diff(tables, list(t, conn, `SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY 1`)); diff != "" {
 		t.Errorf("tables (-want +got):\n%s", diff)

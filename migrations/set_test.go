@@ -43,7 +43,7 @@ func TestShipped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"001_core_schema.sql", "002_circuit_breaker.sql", "003_learning_governance.sql", "004_control.sql", "005_mesh.sql", "006_ledger.sql"}
+	want := []string{"001_core_schema.sql", "002_circuit_breaker.sql", "003_learning_governance.sql", "004_control.sql", "005_mesh.sql", "006_ledger.sql", "007_breakers.sql"}
 	var got []string
 	for _, m := range set {
 		got = append(got, m.Name)

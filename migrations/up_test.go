@@ -103,11 +103,11 @@ func TestUp(t *testing.T) {
 	var log bytes.Buffer
 	r, err := migrations.Up(t.Context(), url, slog.New(slog.NewTextHandler(&log, nil)))
 	noError(t, err)
-	if len(r.Applied) != 6 || r.Version != "006" || r.Applied[5].Name != "006_ledger.sql" || r.Applied[0].Duration <= 0 {
+	if len(r.Applied) != 7 || r.Version != "007" || r.Applied[6].Name != "007_breakers.sql" || r.Applied[0].Duration <= 0 {
 		t.Errorf("report: %+v", r)
 	}
-	if n := strings.Count(log.String(), "migration applied"); n != 6 {
-		t.Errorf("%d lines were logged, want 6:\n%s", n, log.String())
+	if n := strings.Count(log.String(), "migration applied"); n != 7 {
+		t.Errorf("%d lines were logged, want 7:\n%s", n, log.String())
 	}
 	conn := connected(t, url)
 	rows, err := conn.Query(t.Context(), `SELECT version, applied_at, duration_ms FROM schema_migrations ORDER BY version`)
@@ -124,10 +124,10 @@ func TestUp(t *testing.T) {
 			t.Errorf("row %d: %+v", i, row)
 		}
 	}
-	if len(got) != 6 {
-		t.Errorf("%d rows, want 6", len(got))
+	if len(got) != 7 {
+		t.Errorf("%d rows, want 7", len(got))
 	}
-	if r, err := migrations.Up(t.Context(), url, quiet()); err != nil || len(r.Applied) != 0 || r.Version != "006" {
+	if r, err := migrations.Up(t.Context(), url, quiet()); err != nil || len(r.Applied) != 0 || r.Version != "007" {
 		t.Errorf("the second time: %+v, %v", r, err)
 	}
 	noError(t, migrations.Verify(t.Context(), url))
@@ -145,7 +145,7 @@ func TestStatusChangesNothing(t *testing.T) {
 	url := pgtest.Empty(t)
 	entries, err := migrations.Status(t.Context(), url)
 	noError(t, err)
-	if len(entries) != 6 || entries[0].State != migrations.StatePending {
+	if len(entries) != 7 || entries[0].State != migrations.StatePending {
 		t.Errorf("status: %+v", entries)
 	}
 	err = migrations.Verify(t.Context(), url)
@@ -171,12 +171,12 @@ func TestManyRunnersAtOnce(t *testing.T) {
 	noError(t, errors.Join(errs...))
 	steps := 0
 	for _, r := range reports {
-		if steps += len(r.Applied); r.Version != "006" {
+		if steps += len(r.Applied); r.Version != "007" {
 			t.Errorf("a runner ended at version %q", r.Version)
 		}
 	}
-	if steps != 6 {
-		t.Errorf("%d files were applied, want 6", steps)
+	if steps != 7 {
+		t.Errorf("%d files were applied, want 7", steps)
 	}
 }
 
@@ -400,7 +400,7 @@ func BenchmarkUp(b *testing.B) {
 		b.StopTimer()
 		url := pgtest.Empty(b)
 		b.StartTimer()
-		if r, err := migrations.Up(b.Context(), url, quiet()); err != nil || len(r.Applied) != 6 {
+		if r, err := migrations.Up(b.Context(), url, quiet()); err != nil || len(r.Applied) != 7 {
 			b.Fatal(r, err)
 		}
 	}

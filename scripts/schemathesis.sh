@@ -25,7 +25,7 @@ trap 'rm -rf "$tmp"' EXIT
 # limits_file prints a file of limits that no run reaches.
 limits_file() {
   local name
-  for name in admin operator developer observer anonymous probe sessions failed_logins budget_requests; do echo "$name: 1000000"; done
+  for name in admin operator developer observer anonymous probe sessions failed_logins budget_requests breaker_resets; do echo "$name: 1000000"; done
 }
 
 # fetch prints the folder of the virtual environment, and makes it if need be:

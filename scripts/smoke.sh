@@ -137,6 +137,24 @@ check_budget() {
   if [[ -n $limit ]]; then call DELETE "/api/v1/budget/limits/$limit?tenant_id=org1" -H "$admin"; fi
 }
 
+check_llm() {
+  local good='{"decision": "approve", "confidence": 1, "reasoning": "ok"}' bad='{"decision": "maybe", "confidence": 2}'
+  send POST /api/v1/llm/sanitize '{"text": "Run: DROP TABLE users;", "context": "prose"}' -H "$operator"
+  expect 'llm: a statement is defanged' 200 'b["text"] == "Run: DROP(!) TABLE users;" and not b["blocked"] and [(f["class"], f["offset"]) for f in b["findings"]] == [("destructive_sql", 5)]'
+  send POST /api/v1/llm/sanitize '{"text": "{\"id\": \"1 OR 1=1\"}", "context": "tool_call"}' -H "$operator"
+  expect 'llm: a break-out in a call is blocked' 200 'b["blocked"] and "1=1" not in b["text"] and b["findings"][0]["class"] == "sql_breakout"'
+  send POST /api/v1/llm/sanitize '{"text": "x", "context": "html"}' -H "$operator"
+  refused 'llm: unknown context' 422 validation.invalid
+  send POST /api/v1/llm/sanitize '{"text": "x", "context": "prose"}' -H "$observer"
+  refused 'llm: who may not create tasks' 403 auth.forbidden
+  send POST /api/v1/llm/parse/consensus "{\"text\": $(quoted "Here: $good")}" -H "$operator"
+  expect 'llm: an answer is parsed' 200 'b == {"kind": "consensus", "value": json.loads(want[0])}' "$good"
+  send POST /api/v1/llm/parse/consensus "{\"text\": $(quoted "$bad")}" -H "$operator"
+  expect 'llm: all faults of an answer' 422 '[e["pointer"] for e in b["details"]["errors"]] == ["/decision", "/confidence", "/reasoning"]'
+  send POST /api/v1/llm/parse/haiku '{"text": "x"}' -H "$operator"
+  refused 'llm: unknown structure' 404 resource.not_found
+}
+
 # check_refusals logs in as a user of its own: failures count against the account.
 check_refusals() {
   local user=smoke-$$-$RANDOM path right
@@ -224,6 +242,7 @@ check_logins
 check_root
 check_governance
 check_budget
+check_llm
 check_refusals
 check_permissions
 check_requests

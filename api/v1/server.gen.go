@@ -36,6 +36,45 @@ func (e AgentStatus) Valid() bool {
 	}
 }
 
+// Defines values for AnswerKind.
+const (
+	Consensus AnswerKind = "consensus"
+	Patterns  AnswerKind = "patterns"
+	Synthesis AnswerKind = "synthesis"
+)
+
+// Valid indicates whether the value is a known member of the AnswerKind enum.
+func (e AnswerKind) Valid() bool {
+	switch e {
+	case Consensus:
+		return true
+	case Patterns:
+		return true
+	case Synthesis:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BreakerState.
+const (
+	Closed BreakerState = "closed"
+	Open   BreakerState = "open"
+)
+
+// Valid indicates whether the value is a known member of the BreakerState enum.
+func (e BreakerState) Valid() bool {
+	switch e {
+	case Closed:
+		return true
+	case Open:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BudgetHoldState.
 const (
 	BudgetHoldStateCommitted BudgetHoldState = "committed"
@@ -315,6 +354,99 @@ func (e RootName) Valid() bool {
 	}
 }
 
+// Defines values for SanitizeAction.
+const (
+	Block  SanitizeAction = "block"
+	Defang SanitizeAction = "defang"
+	Flag   SanitizeAction = "flag"
+	Off    SanitizeAction = "off"
+	Redact SanitizeAction = "redact"
+)
+
+// Valid indicates whether the value is a known member of the SanitizeAction enum.
+func (e SanitizeAction) Valid() bool {
+	switch e {
+	case Block:
+		return true
+	case Defang:
+		return true
+	case Flag:
+		return true
+	case Off:
+		return true
+	case Redact:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SanitizeClass.
+const (
+	AnsiEscape       SanitizeClass = "ansi_escape"
+	CommandInjection SanitizeClass = "command_injection"
+	Control          SanitizeClass = "control"
+	DestructiveSql   SanitizeClass = "destructive_sql"
+	ExecutableHtml   SanitizeClass = "executable_html"
+	ExternalImage    SanitizeClass = "external_image"
+	ExternalLink     SanitizeClass = "external_link"
+	PathTraversal    SanitizeClass = "path_traversal"
+	SqlBreakout      SanitizeClass = "sql_breakout"
+	UnicodeTags      SanitizeClass = "unicode_tags"
+)
+
+// Valid indicates whether the value is a known member of the SanitizeClass enum.
+func (e SanitizeClass) Valid() bool {
+	switch e {
+	case AnsiEscape:
+		return true
+	case CommandInjection:
+		return true
+	case Control:
+		return true
+	case DestructiveSql:
+		return true
+	case ExecutableHtml:
+		return true
+	case ExternalImage:
+		return true
+	case ExternalLink:
+		return true
+	case PathTraversal:
+		return true
+	case SqlBreakout:
+		return true
+	case UnicodeTags:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SanitizeContext.
+const (
+	JsonField SanitizeContext = "json_field"
+	Markdown  SanitizeContext = "markdown"
+	Prose     SanitizeContext = "prose"
+	ToolCall  SanitizeContext = "tool_call"
+)
+
+// Valid indicates whether the value is a known member of the SanitizeContext enum.
+func (e SanitizeContext) Valid() bool {
+	switch e {
+	case JsonField:
+		return true
+	case Markdown:
+		return true
+	case Prose:
+		return true
+	case ToolCall:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TokenTokenType.
 const (
 	Bearer TokenTokenType = "Bearer"
@@ -404,6 +536,79 @@ type AgentReference = string
 
 // AgentRole What the agent does. It is no role of callers; governance has its rules by it.
 type AgentRole = string
+
+// AnswerKind defines model for AnswerKind.
+type AnswerKind string
+
+// Breaker What all sidecars of a policy set make of one upstream. Each has a breaker of its own, and opens it at once; the mesh orders the others to, once.
+type Breaker struct {
+	// ConsecutiveFailures The most at one sidecar.
+	ConsecutiveFailures int64 `json:"consecutive_failures"`
+
+	// FailureThreshold Failures in a row that open it at a sidecar.
+	FailureThreshold int64 `json:"failure_threshold"`
+
+	// Name The name of an upstream in its policy set.
+	Name UpstreamName `json:"name"`
+
+	// NextProbeAt When the first sidecar lets a call through. Not there while it is closed.
+	NextProbeAt *time.Time `json:"next_probe_at,omitempty"`
+
+	// OpenedAt Not there while it is closed.
+	OpenedAt *time.Time `json:"opened_at,omitempty"`
+
+	// PolicySet The name of a policy set.
+	PolicySet PolicySetName `json:"policy_set"`
+
+	// RecoveryTimeoutMs From its opening at a sidecar to the call that is let through.
+	RecoveryTimeoutMs int64 `json:"recovery_timeout_ms"`
+
+	// Sidecars Connected sidecars.
+	Sidecars BreakerSidecars `json:"sidecars"`
+
+	// State Of the mesh. It is open while at least two, and at least half, of the sidecars that were asked for the upstream in the last minute have theirs open.
+	State BreakerState `json:"state"`
+
+	// TotalCalls That ended at the sidecars that are connected, since they began.
+	TotalCalls int64 `json:"total_calls"`
+
+	// TotalFailures Of `total_calls`.
+	TotalFailures int64 `json:"total_failures"`
+
+	// UpdatedAt RFC 3339, in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// Version Grows with each change; the `ETag` is this number in quotes.
+	Version Version `json:"version"`
+}
+
+// BreakerList defines model for BreakerList.
+type BreakerList struct {
+	Items []Breaker `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// BreakerSidecars Connected sidecars.
+type BreakerSidecars struct {
+	// Called Asked for the upstream in the last minute.
+	Called int64 `json:"called"`
+
+	// HalfOpen Of these: one call is under way and decides.
+	HalfOpen int64 `json:"half_open"`
+
+	// Open Of these: what they saw opened it.
+	Open int64 `json:"open"`
+}
+
+// BreakerState Of the mesh. It is open while at least two, and at least half, of the sidecars that were asked for the upstream in the last minute have theirs open.
+type BreakerState string
+
+// BreakersReset defines model for BreakersReset.
+type BreakersReset struct {
+	Reset int64 `json:"reset"`
+}
 
 // BudgetCommit Callers of tenant `*` give the tenant.
 type BudgetCommit struct {
@@ -883,6 +1088,9 @@ type KeySet_Keys_Item struct {
 	AdditionalProperties map[string]interface{} `json:"-"`
 }
 
+// LLMText At most 64 KiB in UTF-8, whatever its characters.
+type LLMText = string
+
 // LoginRequest defines model for LoginRequest.
 type LoginRequest struct {
 	Password string `json:"password"`
@@ -894,6 +1102,23 @@ type Metadata map[string]string
 
 // NextCursor Where the following part begins; not there on the last.
 type NextCursor = string
+
+// ParseRequest defines model for ParseRequest.
+type ParseRequest struct {
+	// Lenient Drop members that are not known.
+	Lenient *bool `json:"lenient,omitempty"`
+
+	// Text At most 64 KiB in UTF-8, whatever its characters.
+	Text LLMText `json:"text"`
+}
+
+// ParsedAnswer defines model for ParsedAnswer.
+type ParsedAnswer struct {
+	Kind AnswerKind `json:"kind"`
+
+	// Value The value as it stands in the text.
+	Value interface{} `json:"value"`
+}
 
 // Password A new password. Common ones are refused.
 type Password = string
@@ -1133,6 +1358,63 @@ type RootLinks struct {
 	Ready    string `json:"ready"`
 }
 
+// SanitizeAction `off` does not look, `flag` only tells, `defang` makes a match harmless and leaves it readable, `redact` replaces it, `block` ends the text before it.
+type SanitizeAction string
+
+// SanitizeActions Actions by class, where they differ from the context's.
+type SanitizeActions map[string]SanitizeAction
+
+// SanitizeClass defines model for SanitizeClass.
+type SanitizeClass string
+
+// SanitizeContext `prose` is plain text for people, `markdown` text that is rendered, `json_field` a string that a program reads, `tool_call` the JSON arguments of a call that a program will make.
+type SanitizeContext string
+
+// SanitizeFinding defines model for SanitizeFinding.
+type SanitizeFinding struct {
+	// Action `off` does not look, `flag` only tells, `defang` makes a match harmless and leaves it readable, `redact` replaces it, `block` ends the text before it.
+	Action SanitizeAction `json:"action"`
+	Class  SanitizeClass  `json:"class"`
+
+	// Fenced It stood in a fence of Markdown, where a match is only flagged.
+	Fenced bool `json:"fenced"`
+
+	// Length Bytes of that text that it took to see it; 0 where it is one point.
+	Length int64 `json:"length"`
+
+	// Offset Bytes of the text that was given before it.
+	Offset int64 `json:"offset"`
+
+	// Rule What of the class it is, such as drop.
+	Rule string `json:"rule"`
+}
+
+// SanitizeOrigin An origin: scheme, host and port.
+type SanitizeOrigin = string
+
+// SanitizeRequest defines model for SanitizeRequest.
+type SanitizeRequest struct {
+	// Actions Actions by class, where they differ from the context's.
+	Actions *SanitizeActions `json:"actions,omitempty"`
+
+	// Context `prose` is plain text for people, `markdown` text that is rendered, `json_field` a string that a program reads, `tool_call` the JSON arguments of a call that a program will make.
+	Context SanitizeContext `json:"context"`
+
+	// ImageOrigins Whose images, and links, are not external.
+	ImageOrigins *[]SanitizeOrigin `json:"image_origins,omitempty"`
+
+	// Text At most 64 KiB in UTF-8, whatever its characters.
+	Text LLMText `json:"text"`
+}
+
+// SanitizedText defines model for SanitizedText.
+type SanitizedText struct {
+	// Blocked The text ended before a match.
+	Blocked  bool              `json:"blocked"`
+	Findings []SanitizeFinding `json:"findings"`
+	Text     string            `json:"text"`
+}
+
 // Sidecar A registration, and what the sidecar last reported; that is not there before it did.
 type Sidecar struct {
 	// AgentId The id of something of the same tenant, or "" for none.
@@ -1342,6 +1624,9 @@ type Token struct {
 // TokenTokenType defines model for Token.TokenType.
 type TokenTokenType string
 
+// UpstreamName The name of an upstream in its policy set.
+type UpstreamName = string
+
 // User defines model for User.
 type User struct {
 	// CreatedAt RFC 3339, in UTC.
@@ -1411,6 +1696,9 @@ type Version = int64
 // AgentID A UUID in lower case.
 type AgentID = ID
 
+// BreakerName The name of an upstream in its policy set.
+type BreakerName = UpstreamName
+
 // BudgetLimitID A UUID in lower case.
 type BudgetLimitID = ID
 
@@ -1426,6 +1714,9 @@ type DecisionID = DecisionName
 // FilterAllowed defines model for FilterAllowed.
 type FilterAllowed = bool
 
+// FilterBreakerState Of the mesh. It is open while at least two, and at least half, of the sidecars that were asked for the upstream in the last minute have theirs open.
+type FilterBreakerState = BreakerState
+
 // FilterProject The name of a project, unique in its tenant.
 type FilterProject = ProjectName
 
@@ -1437,6 +1728,9 @@ type FilterRoute = FilterText
 
 // FilterRule defines model for FilterRule.
 type FilterRule = FilterText
+
+// FilterSet The name of a policy set.
+type FilterSet = PolicySetName
 
 // FilterSidecar A UUID in lower case.
 type FilterSidecar = ID
@@ -1559,6 +1853,39 @@ type ListBudgetTransactionsParams struct {
 
 	// RequestId Only of this request.
 	RequestId *FilterRequest `form:"request_id,omitempty" json:"request_id,omitempty"`
+}
+
+// ListBreakersParams defines parameters for ListBreakers.
+type ListBreakersParams struct {
+	// PolicySet Only of this policy set.
+	PolicySet *FilterSet `form:"policy_set,omitempty" json:"policy_set,omitempty"`
+
+	// State Only in this state.
+	State *FilterBreakerState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ResetBreakersParams defines parameters for ResetBreakers.
+type ResetBreakersParams struct {
+	// PolicySet Only of this policy set.
+	PolicySet *FilterSet `form:"policy_set,omitempty" json:"policy_set,omitempty"`
+}
+
+// GetBreakerParams defines parameters for GetBreaker.
+type GetBreakerParams struct {
+	// PolicySet Only of this policy set.
+	PolicySet *FilterSet `form:"policy_set,omitempty" json:"policy_set,omitempty"`
+}
+
+// ResetBreakerParams defines parameters for ResetBreaker.
+type ResetBreakerParams struct {
+	// PolicySet Only of this policy set.
+	PolicySet *FilterSet `form:"policy_set,omitempty" json:"policy_set,omitempty"`
 }
 
 // ListClientsParams defines parameters for ListClients.
@@ -1831,6 +2158,12 @@ type CreateClientJSONRequestBody = ClientCreate
 // UpdateClientJSONRequestBody defines body for UpdateClient for application/json ContentType.
 type UpdateClientJSONRequestBody = ClientUpdate
 
+// ParseAnswerJSONRequestBody defines body for ParseAnswer for application/json ContentType.
+type ParseAnswerJSONRequestBody = ParseRequest
+
+// SanitizeTextJSONRequestBody defines body for SanitizeText for application/json ContentType.
+type SanitizeTextJSONRequestBody = SanitizeRequest
+
 // RegisterSidecarJSONRequestBody defines body for RegisterSidecar for application/json ContentType.
 type RegisterSidecarJSONRequestBody = SidecarRegister
 
@@ -2079,6 +2412,18 @@ type ServerInterface interface {
 	// ListBudgetTransactions List what happened to limits
 	// (GET /api/v1/budget/transactions)
 	ListBudgetTransactions(w http.ResponseWriter, r *http.Request, params ListBudgetTransactionsParams)
+	// ListBreakers List the circuit breakers of upstreams
+	// (GET /api/v1/circuit-breakers)
+	ListBreakers(w http.ResponseWriter, r *http.Request, params ListBreakersParams)
+	// ResetBreakers Close all circuit breakers
+	// (POST /api/v1/circuit-breakers/reset_all)
+	ResetBreakers(w http.ResponseWriter, r *http.Request, params ResetBreakersParams)
+	// GetBreaker Get a circuit breaker
+	// (GET /api/v1/circuit-breakers/{breaker_name})
+	GetBreaker(w http.ResponseWriter, r *http.Request, breakerName BreakerName, params GetBreakerParams)
+	// ResetBreaker Close a circuit breaker
+	// (POST /api/v1/circuit-breakers/{breaker_name}/reset)
+	ResetBreaker(w http.ResponseWriter, r *http.Request, breakerName BreakerName, params ResetBreakerParams)
 	// ListClients List clients
 	// (GET /api/v1/clients)
 	ListClients(w http.ResponseWriter, r *http.Request, params ListClientsParams)
@@ -2109,6 +2454,12 @@ type ServerInterface interface {
 	// GetHealthV1 Whether the process lives
 	// (GET /api/v1/health)
 	GetHealthV1(w http.ResponseWriter, r *http.Request)
+	// ParseAnswer Check an answer against one of the structures of agents
+	// (POST /api/v1/llm/parse/{kind})
+	ParseAnswer(w http.ResponseWriter, r *http.Request, kind AnswerKind)
+	// SanitizeText Make a text safe
+	// (POST /api/v1/llm/sanitize)
+	SanitizeText(w http.ResponseWriter, r *http.Request)
 	// ListSidecars List sidecars
 	// (GET /api/v1/mesh/sidecars)
 	ListSidecars(w http.ResponseWriter, r *http.Request, params ListSidecarsParams)
@@ -2933,6 +3284,195 @@ func (siw *ServerInterfaceWrapper) ListBudgetTransactions(w http.ResponseWriter,
 	handler.ServeHTTP(w, r)
 }
 
+// ListBreakers operation middleware
+func (siw *ServerInterfaceWrapper) ListBreakers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBreakersParams
+
+	// ------------- Optional query parameter "policy_set" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "policy_set", r.URL.Query(), &params.PolicySet, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "policy_set"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "policy_set", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBreakers(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ResetBreakers operation middleware
+func (siw *ServerInterfaceWrapper) ResetBreakers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ResetBreakersParams
+
+	// ------------- Optional query parameter "policy_set" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "policy_set", r.URL.Query(), &params.PolicySet, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "policy_set"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "policy_set", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ResetBreakers(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBreaker operation middleware
+func (siw *ServerInterfaceWrapper) GetBreaker(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "breaker_name" -------------
+	var breakerName BreakerName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "breaker_name", r.PathValue("breaker_name"), &breakerName, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "breaker_name", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetBreakerParams
+
+	// ------------- Optional query parameter "policy_set" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "policy_set", r.URL.Query(), &params.PolicySet, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "policy_set"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "policy_set", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBreaker(w, r, breakerName, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ResetBreaker operation middleware
+func (siw *ServerInterfaceWrapper) ResetBreaker(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "breaker_name" -------------
+	var breakerName BreakerName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "breaker_name", r.PathValue("breaker_name"), &breakerName, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "breaker_name", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ResetBreakerParams
+
+	// ------------- Optional query parameter "policy_set" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "policy_set", r.URL.Query(), &params.PolicySet, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "policy_set"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "policy_set", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ResetBreaker(w, r, breakerName, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListClients operation middleware
 func (siw *ServerInterfaceWrapper) ListClients(w http.ResponseWriter, r *http.Request) {
 
@@ -3420,6 +3960,46 @@ func (siw *ServerInterfaceWrapper) GetHealthV1(w http.ResponseWriter, r *http.Re
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetHealthV1(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ParseAnswer operation middleware
+func (siw *ServerInterfaceWrapper) ParseAnswer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "kind" -------------
+	var kind AnswerKind
+
+	err = runtime.BindStyledParameterWithOptions("simple", "kind", r.PathValue("kind"), &kind, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "kind", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ParseAnswer(w, r, kind)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SanitizeText operation middleware
+func (siw *ServerInterfaceWrapper) SanitizeText(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SanitizeText(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -4890,6 +5470,10 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/budget/request", wrapper.RequestBudget)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/budget/state", wrapper.GetBudgetState)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/budget/transactions", wrapper.ListBudgetTransactions)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/circuit-breakers", wrapper.ListBreakers)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/circuit-breakers/{breaker_name}", wrapper.GetBreaker)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/circuit-breakers/{breaker_name}/reset", wrapper.ResetBreaker)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/circuit-breakers/reset_all", wrapper.ResetBreakers)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/clients", wrapper.ListClients)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/clients", wrapper.CreateClient)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/clients/{client_id}", wrapper.DeleteClient)
@@ -4900,6 +5484,8 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/decisions/tail", wrapper.TailDecisions)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/governance/status", wrapper.GetGovernanceStatus)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/health", wrapper.GetHealthV1)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/llm/parse/{kind}", wrapper.ParseAnswer)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/llm/sanitize", wrapper.SanitizeText)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/mesh/sidecars", wrapper.ListSidecars)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/mesh/sidecars", wrapper.RegisterSidecar)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/mesh/sidecars/{sidecar_id}", wrapper.RevokeSidecar)
@@ -5535,6 +6121,106 @@ func (response ListBudgetTransactions200JSONResponse) VisitListBudgetTransaction
 	return err
 }
 
+type ListBreakersRequestObject struct {
+	Params ListBreakersParams
+}
+
+type ListBreakersResponseObject interface {
+	VisitListBreakersResponse(w http.ResponseWriter) error
+}
+
+type ListBreakers200ResponseHeaders struct {
+	Link *string
+}
+
+type ListBreakers200JSONResponse struct {
+	Body    BreakerList
+	Headers ListBreakers200ResponseHeaders
+}
+
+func (response ListBreakers200JSONResponse) VisitListBreakersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Link != nil {
+		w.Header().Set("Link", fmt.Sprint(*response.Headers.Link))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResetBreakersRequestObject struct {
+	Params ResetBreakersParams
+}
+
+type ResetBreakersResponseObject interface {
+	VisitResetBreakersResponse(w http.ResponseWriter) error
+}
+
+type ResetBreakers200JSONResponse BreakersReset
+
+func (response ResetBreakers200JSONResponse) VisitResetBreakersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBreakerRequestObject struct {
+	BreakerName BreakerName `json:"breaker_name"`
+	Params      GetBreakerParams
+}
+
+type GetBreakerResponseObject interface {
+	VisitGetBreakerResponse(w http.ResponseWriter) error
+}
+
+type GetBreaker200JSONResponse Breaker
+
+func (response GetBreaker200JSONResponse) VisitGetBreakerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResetBreakerRequestObject struct {
+	BreakerName BreakerName `json:"breaker_name"`
+	Params      ResetBreakerParams
+}
+
+type ResetBreakerResponseObject interface {
+	VisitResetBreakerResponse(w http.ResponseWriter) error
+}
+
+type ResetBreaker200JSONResponse Breaker
+
+func (response ResetBreaker200JSONResponse) VisitResetBreakerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListClientsRequestObject struct {
 	Params ListClientsParams
 }
@@ -5814,6 +6500,51 @@ type GetHealthV1ResponseObject interface {
 type GetHealthV1200JSONResponse Health
 
 func (response GetHealthV1200JSONResponse) VisitGetHealthV1Response(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ParseAnswerRequestObject struct {
+	Kind AnswerKind `json:"kind"`
+	Body *ParseAnswerJSONRequestBody
+}
+
+type ParseAnswerResponseObject interface {
+	VisitParseAnswerResponse(w http.ResponseWriter) error
+}
+
+type ParseAnswer200JSONResponse ParsedAnswer
+
+func (response ParseAnswer200JSONResponse) VisitParseAnswerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SanitizeTextRequestObject struct {
+	Body *SanitizeTextJSONRequestBody
+}
+
+type SanitizeTextResponseObject interface {
+	VisitSanitizeTextResponse(w http.ResponseWriter) error
+}
+
+type SanitizeText200JSONResponse SanitizedText
+
+func (response SanitizeText200JSONResponse) VisitSanitizeTextResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -6870,6 +7601,18 @@ type StrictServerInterface interface {
 	// ListBudgetTransactions List what happened to limits
 	// (GET /api/v1/budget/transactions)
 	ListBudgetTransactions(ctx context.Context, request ListBudgetTransactionsRequestObject) (ListBudgetTransactionsResponseObject, error)
+	// ListBreakers List the circuit breakers of upstreams
+	// (GET /api/v1/circuit-breakers)
+	ListBreakers(ctx context.Context, request ListBreakersRequestObject) (ListBreakersResponseObject, error)
+	// ResetBreakers Close all circuit breakers
+	// (POST /api/v1/circuit-breakers/reset_all)
+	ResetBreakers(ctx context.Context, request ResetBreakersRequestObject) (ResetBreakersResponseObject, error)
+	// GetBreaker Get a circuit breaker
+	// (GET /api/v1/circuit-breakers/{breaker_name})
+	GetBreaker(ctx context.Context, request GetBreakerRequestObject) (GetBreakerResponseObject, error)
+	// ResetBreaker Close a circuit breaker
+	// (POST /api/v1/circuit-breakers/{breaker_name}/reset)
+	ResetBreaker(ctx context.Context, request ResetBreakerRequestObject) (ResetBreakerResponseObject, error)
 	// ListClients List clients
 	// (GET /api/v1/clients)
 	ListClients(ctx context.Context, request ListClientsRequestObject) (ListClientsResponseObject, error)
@@ -6900,6 +7643,12 @@ type StrictServerInterface interface {
 	// GetHealthV1 Whether the process lives
 	// (GET /api/v1/health)
 	GetHealthV1(ctx context.Context, request GetHealthV1RequestObject) (GetHealthV1ResponseObject, error)
+	// ParseAnswer Check an answer against one of the structures of agents
+	// (POST /api/v1/llm/parse/{kind})
+	ParseAnswer(ctx context.Context, request ParseAnswerRequestObject) (ParseAnswerResponseObject, error)
+	// SanitizeText Make a text safe
+	// (POST /api/v1/llm/sanitize)
+	SanitizeText(ctx context.Context, request SanitizeTextRequestObject) (SanitizeTextResponseObject, error)
 	// ListSidecars List sidecars
 	// (GET /api/v1/mesh/sidecars)
 	ListSidecars(ctx context.Context, request ListSidecarsRequestObject) (ListSidecarsResponseObject, error)
@@ -7680,6 +8429,112 @@ func (sh *strictHandler) ListBudgetTransactions(w http.ResponseWriter, r *http.R
 	}
 }
 
+// ListBreakers operation middleware
+func (sh *strictHandler) ListBreakers(w http.ResponseWriter, r *http.Request, params ListBreakersParams) {
+	var request ListBreakersRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBreakers(ctx, request.(ListBreakersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBreakers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBreakersResponseObject); ok {
+		if err := validResponse.VisitListBreakersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ResetBreakers operation middleware
+func (sh *strictHandler) ResetBreakers(w http.ResponseWriter, r *http.Request, params ResetBreakersParams) {
+	var request ResetBreakersRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ResetBreakers(ctx, request.(ResetBreakersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResetBreakers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ResetBreakersResponseObject); ok {
+		if err := validResponse.VisitResetBreakersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBreaker operation middleware
+func (sh *strictHandler) GetBreaker(w http.ResponseWriter, r *http.Request, breakerName BreakerName, params GetBreakerParams) {
+	var request GetBreakerRequestObject
+
+	request.BreakerName = breakerName
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBreaker(ctx, request.(GetBreakerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBreaker")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBreakerResponseObject); ok {
+		if err := validResponse.VisitGetBreakerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ResetBreaker operation middleware
+func (sh *strictHandler) ResetBreaker(w http.ResponseWriter, r *http.Request, breakerName BreakerName, params ResetBreakerParams) {
+	var request ResetBreakerRequestObject
+
+	request.BreakerName = breakerName
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ResetBreaker(ctx, request.(ResetBreakerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResetBreaker")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ResetBreakerResponseObject); ok {
+		if err := validResponse.VisitResetBreakerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListClients operation middleware
 func (sh *strictHandler) ListClients(w http.ResponseWriter, r *http.Request, params ListClientsParams) {
 	var request ListClientsRequestObject
@@ -7943,6 +8798,70 @@ func (sh *strictHandler) GetHealthV1(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetHealthV1ResponseObject); ok {
 		if err := validResponse.VisitGetHealthV1Response(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ParseAnswer operation middleware
+func (sh *strictHandler) ParseAnswer(w http.ResponseWriter, r *http.Request, kind AnswerKind) {
+	var request ParseAnswerRequestObject
+
+	request.Kind = kind
+
+	var body ParseAnswerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ParseAnswer(ctx, request.(ParseAnswerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ParseAnswer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ParseAnswerResponseObject); ok {
+		if err := validResponse.VisitParseAnswerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SanitizeText operation middleware
+func (sh *strictHandler) SanitizeText(w http.ResponseWriter, r *http.Request) {
+	var request SanitizeTextRequestObject
+
+	var body SanitizeTextJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SanitizeText(ctx, request.(SanitizeTextRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SanitizeText")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SanitizeTextResponseObject); ok {
+		if err := validResponse.VisitSanitizeTextResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

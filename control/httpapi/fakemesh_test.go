@@ -27,6 +27,7 @@ type meshStore struct {
 	decisions []mesh.Decision // in the order in which they were stored
 	revoked   []account.Revocation
 	asked     []mesh.DecisionFilter
+	breakers  []mesh.Breaker
 }
 
 const seededRevision = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -48,6 +49,7 @@ func (s *store) seedMesh() {
 		PolicySet: "main", ID: seededRevision, Note: "first", PushedBy: uuid(1), PushedAt: seeded, Active: true,
 		Files: revision.Files{revision.ConfigFile: []byte("routes: []\n")},
 	}}
+	s.seedBreakers()
 	s.sets = []mesh.PolicySet{{
 		Name: "main", ActiveAt: seeded, CreatedAt: seeded, Version: 1, Sidecars: 2, InForce: 1,
 		Active: &revision.Activation{PolicySet: "main", Generation: 1, Revision: seededRevision, Kind: revision.Activate},

@@ -40,6 +40,7 @@ type harness struct {
 	t       testing.TB
 	handler http.Handler
 	store   *store
+	answers *answers
 	auth    *auth
 	log     *bytes.Buffer
 	metrics *metrics
@@ -69,14 +70,14 @@ func (m *metrics) DecisionTails(open int) {
 // unlimited is for tests of other things than limits.
 func unlimited() Limits {
 	const n = maxLimit
-	return Limits{Admin: n, Operator: n, Developer: n, Observer: n, Anonymous: n, Probe: n, Sessions: n, FailedLogins: n, Budget: n}
+	return Limits{Admin: n, Operator: n, Developer: n, Observer: n, Anonymous: n, Probe: n, Sessions: n, FailedLogins: n, Budget: n, Breaker: n}
 }
 
 func newHarness(t testing.TB, change ...func(*Options)) *harness {
 	t.Helper()
 	s := &store{}
 	s.seed()
-	h := &harness{t: t, store: s, auth: &auth{store: s}, log: &bytes.Buffer{}, metrics: &metrics{}, now: seeded}
+	h := &harness{t: t, store: s, answers: newAnswers(), auth: &auth{store: s}, log: &bytes.Buffer{}, metrics: &metrics{}, now: seeded}
 	o := h.options()
 	for _, f := range change {
 		f(&o)
@@ -91,7 +92,8 @@ func newHarness(t testing.TB, change ...func(*Options)) *harness {
 func (h *harness) options() Options {
 	return Options{
 		Auth: h.auth, Users: h.store, Clients: h.store, Tenants: h.store, Projects: h.store, Counts: h.store,
-		Agents: h.store, Governance: h.store, Revocations: h.store, Sidecars: h.store, Policies: h.store, Decisions: h.store, Budgets: h.store,
+		Agents: h.store, Governance: h.store, Revocations: h.store, Sidecars: h.store, Policies: h.store, Decisions: h.store, Budgets: h.store, Breakers: h.store,
+		Answers:  h.answers,
 		Database: h.store, Metrics: h.metrics, Log: slog.New(slog.NewJSONHandler(&lockedWriter{w: h.log}, nil)),
 		Now: h.clock, Version: "v1.2.3", Limits: unlimited(), CursorKey: bytes.Repeat([]byte{7}, minCursorKey),
 	}

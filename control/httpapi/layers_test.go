@@ -339,7 +339,7 @@ func TestEachOperationFailsInOurForm(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	ops, about := describedOperations(t)
-	alone := map[string]bool{"getRoot": true, "getDocument": true, "getHealth": true, "getHealthV1": true, "login": true, "refresh": true, "issueToken": true}
+	alone := map[string]bool{"getRoot": true, "getDocument": true, "getHealth": true, "getHealthV1": true, "login": true, "refresh": true, "issueToken": true, "sanitizeText": true, "parseAnswer": true}
 	for id, op := range ops {
 		path, body := target(op, about[id], "org1")
 		h.store.seed()

@@ -26,11 +26,12 @@ type Limits struct {
 	Sessions     int // logins, refreshes and tokens of clients, by address
 	FailedLogins int // of these, refused credentials
 	Budget       int // holds of tokens that are asked for, by principal
+	Breaker      int // resets of circuit breakers, by principal
 }
 
 // DefaultLimits are the limits of an API that people and scripts use.
 func DefaultLimits() Limits {
-	return Limits{Admin: 100, Operator: 50, Developer: 30, Observer: 20, Anonymous: 5, Probe: 60, Sessions: 120, FailedLogins: 20, Budget: 30}
+	return Limits{Admin: 100, Operator: 50, Developer: 30, Observer: 20, Anonymous: 5, Probe: 60, Sessions: 120, FailedLogins: 20, Budget: 30, Breaker: 5}
 }
 
 // maxLimit keeps a limit to what a minute can hold.
@@ -45,7 +46,7 @@ func (l Limits) Validate() error {
 	}{
 		{"Admin", l.Admin}, {"Operator", l.Operator}, {"Developer", l.Developer}, {"Observer", l.Observer},
 		{"Anonymous", l.Anonymous}, {"Probe", l.Probe}, {"Sessions", l.Sessions}, {"FailedLogins", l.FailedLogins},
-		{"Budget", l.Budget},
+		{"Budget", l.Budget}, {"Breaker", l.Breaker},
 	} {
 		if v.n < 1 || v.n > maxLimit {
 			faults = append(faults, fmt.Errorf("limit %s is %d, want 1 to %d", v.name, v.n, maxLimit))
@@ -81,6 +82,9 @@ func (a *api) limit(c *call) error {
 	}
 	if slices.Contains(c.op.Limits, spec.LimitBudget) {
 		asks = append(asks, a.ask("budget", a.opts.Limits.Budget, c))
+	}
+	if slices.Contains(c.op.Limits, spec.LimitBreaker) {
+		asks = append(asks, a.ask("breaker", a.opts.Limits.Breaker, c))
 	}
 	return a.take(c, asks)
 }

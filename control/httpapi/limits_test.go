@@ -141,7 +141,7 @@ func TestLimitsValidate(t *testing.T) {
 	for _, change := range []func(*Limits){
 		func(l *Limits) { l.Admin = 0 }, func(l *Limits) { l.Operator = -1 }, func(l *Limits) { l.Developer = maxLimit + 1 },
 		func(l *Limits) { l.Observer = 0 }, func(l *Limits) { l.Anonymous = 0 }, func(l *Limits) { l.Probe = 0 }, func(l *Limits) { l.Sessions = 0 }, func(l *Limits) { l.FailedLogins = 0 },
-		func(l *Limits) { l.Budget = 0 },
+		func(l *Limits) { l.Budget = 0 }, func(l *Limits) { l.Breaker = 0 },
 	} {
 		l := DefaultLimits()
 		change(&l)

@@ -40,7 +40,7 @@ func (l *Limits) byName() map[string]*int {
 	return map[string]*int{
 		"admin": &l.Admin, "operator": &l.Operator, "developer": &l.Developer, "observer": &l.Observer,
 		"anonymous": &l.Anonymous, "probe": &l.Probe, "sessions": &l.Sessions, "failed_logins": &l.FailedLogins,
-		"budget_requests": &l.Budget,
+		"budget_requests": &l.Budget, "breaker_resets": &l.Breaker,
 	}
 }
 

@@ -17,8 +17,8 @@ func TestParseLimits(t *testing.T) {
 		"comments": {"# limits\n\n   \n\t\n  # more\r\n", DefaultLimits()},
 		"some":     {"admin: 500 # a minute\r\nfailed_logins:  3", some},
 		"all": {
-			"admin: 1\noperator: 2\ndeveloper: 3\nobserver: 4\nanonymous: 5\nprobe: 6\nsessions: 8\nfailed_logins: 1000000\nbudget_requests: 7\n",
-			Limits{Admin: 1, Operator: 2, Developer: 3, Observer: 4, Anonymous: 5, Probe: 6, Sessions: 8, FailedLogins: maxLimit, Budget: 7},
+			"admin: 1\noperator: 2\ndeveloper: 3\nobserver: 4\nanonymous: 5\nprobe: 6\nsessions: 8\nfailed_logins: 1000000\nbudget_requests: 7\nbreaker_resets: 9\n",
+			Limits{Admin: 1, Operator: 2, Developer: 3, Observer: 4, Anonymous: 5, Probe: 6, Sessions: 8, FailedLogins: maxLimit, Budget: 7, Breaker: 9},
 		},
 	} {
 		got, err := ParseLimits([]byte(tt.text))

@@ -64,7 +64,7 @@ func target(op spec.Operation, d described, tenant string) (path, body string) {
 	path = strings.NewReplacer(
 		"{user_id}", id, "{client_id}", id, "{tenant_id}", tenant, "{project_id}", "proj1", "{agent_id}", id, "{sidecar_id}", id,
 		"{limit_id}", id,
-		"{policy_set}", "main", "{revision_id}", seededRevision, "{decision_id}", "d-"+tenant,
+		"{kind}", "consensus", "{policy_set}", "main", "{breaker_name}", "db", "{revision_id}", seededRevision, "{decision_id}", "d-"+tenant,
 	).Replace(op.Path)
 	if op.InQuery["tenant_id"] != nil {
 		path += "?tenant_id=" + tenant

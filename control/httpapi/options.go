@@ -35,6 +35,8 @@ type Options struct {
 	Policies    Policies
 	Decisions   Decisions
 	Budgets     Budgets
+	Answers     Answers
+	Breakers    Breakers
 
 	Now     func() time.Time // nil means time.Now
 	Version string           // of the build, as shown to callers
@@ -74,7 +76,7 @@ func (o Options) check() error {
 		{"Database", o.Database != nil}, {"Log", o.Log != nil},
 		{"Agents", o.Agents != nil}, {"Governance", o.Governance != nil}, {"Revocations", o.Revocations != nil},
 		{"Sidecars", o.Sidecars != nil}, {"Policies", o.Policies != nil}, {"Decisions", o.Decisions != nil},
-		{"Budgets", o.Budgets != nil},
+		{"Budgets", o.Budgets != nil}, {"Breakers", o.Breakers != nil}, {"Answers", o.Answers != nil},
 	} {
 		if !part.set {
 			faults = append(faults, fmt.Errorf("%s is needed", part.name))

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"net/netip"
 	"time"
 
@@ -190,6 +191,51 @@ type Budgets interface {
 	// UpdateBudgetLimit sets the tokens.
 	UpdateBudgetLimit(ctx context.Context, by request.Principal, l budget.Limit) (budget.Limit, error)
 	DeleteBudgetLimit(ctx context.Context, by request.Principal, l budget.Limit) error
+}
+
+// Breakers keeps the circuit breakers of upstreams.
+type Breakers interface {
+	// Breakers lists those of the policy sets that sidecars of the tenant follow, or
+	// shared ones, by policy set and name.
+	Breakers(ctx context.Context, tenant string, f mesh.BreakerFilter, after string, limit int) (account.Page[mesh.Breaker], error)
+	// ResetBreaker closes a breaker in the mesh and at all sidecars of its policy
+	// set. Only callers of all tenants reach it, and the next.
+	ResetBreaker(ctx context.Context, by request.Principal, set, name string) (mesh.Breaker, error)
+	// ResetBreakers closes those of a policy set, or with "" of all, and returns how
+	// many there are.
+	ResetBreakers(ctx context.Context, by request.Principal, set string) (int, error)
+}
+
+// Answers does with one text what sidecars do with the answers of models. It keeps
+// nothing of it and waits for nothing.
+type Answers interface {
+	// SanitizeText makes a text safe. Errors: validation.invalid, of origins.
+	SanitizeText(s Suspect) (Sanitized, error)
+	// ParseAnswer returns the JSON value in a text that is an answer of a kind.
+	// Errors: validation.invalid, with pointers into the value.
+	ParseAnswer(kind, text string, lenient bool) (json.RawMessage, error)
+}
+
+// Suspect is a text, and the rules for it by the names of the document.
+type Suspect struct {
+	Text    string
+	Context string
+	Actions map[string]string // by class; those that differ from the context's
+	Origins []string
+}
+
+// Sanitized is what became of a text.
+type Sanitized struct {
+	Text     string
+	Findings []Finding
+	Blocked  bool // it ended before a match
+}
+
+// Finding is one match, by the names of the document.
+type Finding struct {
+	Class, Rule, Action string
+	Offset, Length      int // bytes of the text that was given
+	Fenced              bool
 }
 
 // Counts counts what is kept within a tenant.

@@ -1,6 +1,7 @@
 // Package sync is the gRPC service of control for sidecars (gatehouse.v1,
 // api/v1/sidecar.proto): it tells each what is in force for it, takes what it
-// reports and records, and decides rates that the whole mesh counts.
+// reports and records, decides rates that the whole mesh counts, and passes holds
+// and settlements to the ledger.
 //
 // It refuses whoever has no active sidecar's credential, a sidecar that asks
 // for another tenant, messages out of order or out of bounds, and to say that
@@ -11,6 +12,14 @@
 //	Source ──poll, Listen──► hub ──view (encoded once)──► stream ──► sidecar
 //	Registry ◄──reports──────────────────────────────────┘  │
 //	Records ◄───────────────────────────────────────────────┘
+//
+// A ledger stream stands beside that, with the Ledger behind it: each item is a
+// goroutine, so that a tenant whose ledger is slow holds up nobody else; those of
+// one request take turns. Who a hold is of, is the stream's to say, never the
+// message's.
+//
+// What sidecars say of their circuit breakers goes to Breakers, and the orders that
+// come of it go down beside the live data, by policy set. No beat vouches for them.
 //
 // The hub's one goroutine asks the database, and publishes what it learns as an
 // immutable view. A stream is one goroutine that owns its session (a pure core:

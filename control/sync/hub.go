@@ -26,16 +26,18 @@ const (
 // known now: it was not asked for yet, or the answer was an error.
 type view struct {
 	live      map[audience]*liveMessage
+	orders    map[string]*ordersMessage   // of breakers, by policy set
 	revisions map[string]*revisionMessage // by policy set
 	connected map[string]int              // sidecars of the whole mesh, by policy set
 }
 
 // hub learns what is in force and tells the streams.
 type hub struct {
-	source Source
-	keySet func(ctx context.Context) ([]byte, error)
-	roster *roster
-	log    *slog.Logger
+	source   Source
+	breakers Breakers // nil for none
+	keySet   func(ctx context.Context) ([]byte, error)
+	roster   *roster
+	log      *slog.Logger
 
 	view    atomic.Pointer[view]      // never nil
 	fresh   atomic.Pointer[time.Time] // when the last round began that had no error; never nil
@@ -44,11 +46,12 @@ type hub struct {
 	live     *liveSet // owned by run, as all below
 	versions int64    // of live data, made so far
 	unsent   error    // policy sets that could not be had
+	unasked  error    // orders for breakers that could not be had
 	fault    string   // of the last round, "" for none
 }
 
 func newHub(o Options, r *roster) *hub {
-	h := &hub{source: o.Source, keySet: o.KeySet, roster: r, log: o.Log, changed: make(chan struct{}, 1)}
+	h := &hub{source: o.Source, breakers: o.Breakers, keySet: o.KeySet, roster: r, log: o.Log, changed: make(chan struct{}, 1)}
 	h.view.Store(&view{})
 	h.fresh.Store(&time.Time{})
 	return h
@@ -121,7 +124,7 @@ func (h *hub) round(ctx context.Context) {
 	if err == nil {
 		h.fresh.Store(&began)
 	}
-	h.say(errors.Join(err, h.unsent))
+	h.say(errors.Join(err, h.unsent, h.unasked))
 }
 
 // say logs a fault when it begins, becomes another, or ends.
@@ -145,7 +148,7 @@ func (h *hub) say(err error) {
 func (h *hub) learn(ctx context.Context, w wanted) error {
 	live, liveErr := h.messages(ctx, w.audiences)
 	revisions, err := h.revisions(ctx, w.sets)
-	h.publish(&view{live: live, revisions: revisions, connected: h.roster.connected(w)})
+	h.publish(&view{live: live, orders: h.orders(ctx, w.sets), revisions: revisions, connected: h.roster.connected(w)})
 	return errors.Join(liveErr, err)
 }
 
@@ -228,7 +231,7 @@ func (h *hub) activation(ctx context.Context, set string, generation int64) (*re
 // publish puts a view in force and wakes the streams if it has anything to send.
 func (h *hub) publish(next *view) {
 	before := h.view.Swap(next)
-	if !maps.Equal(before.live, next.live) || !maps.Equal(before.revisions, next.revisions) {
+	if !maps.Equal(before.live, next.live) || !maps.Equal(before.revisions, next.revisions) || !maps.Equal(before.orders, next.orders) {
 		h.roster.wakeAll()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"gatehouse/budget"
 	"gatehouse/internal/mesh"
 	"gatehouse/internal/ratelimit"
 )
@@ -67,12 +68,46 @@ type Rates interface {
 	Take(ctx context.Context, policySet string, asks []ratelimit.Ask) (ratelimit.Result, int, error)
 }
 
+// Ledger decides holds and settlements of sidecars. Whose they are is set before.
+// Its methods are safe for concurrent use, return when ctx ends, and bound the
+// time that they take by themselves.
+type Ledger interface {
+	// Reserve decides a hold. budget.ErrInvalid, ErrUnknown, ErrBusy and ErrNotSent
+	// say that nothing was done; after any other error it may have been.
+	Reserve(ctx context.Context, tenant string, h budget.Hold) (budget.Answer, error)
+
+	// Settle does a settlement, and keeps as a dead letter what is refused for good.
+	// After any error but budget.ErrInvalid and ErrUnknown it is to be sent again.
+	Settle(ctx context.Context, tenant string, s budget.Settlement) (budget.Result, error)
+
+	// Bury keeps as a dead letter of home a settlement that may not be tried, and
+	// why. Again changes nothing.
+	Bury(ctx context.Context, home, tenant string, s budget.Settlement, why string) error
+
+	// Replayed ends what earlier processes of a sidecar hold: those below the
+	// incarnation.
+	Replayed(ctx context.Context, sidecar string, incarnation int64) error
+}
+
+// Breakers keeps what sidecars say of their circuit breakers, and says what they
+// are to do with them.
+type Breakers interface {
+	// ReportBreakers keeps the newest reports, by sidecar.
+	ReportBreakers(ctx context.Context, reports map[string]mesh.BreakerReport) error
+
+	// BreakerOrders returns what sidecars are ordered, by policy set, each time in
+	// the same order. It is called each second.
+	BreakerOrders(ctx context.Context) (map[string][]mesh.BreakerOrder, error)
+}
+
 // Options are what New needs. All must be set unless they say otherwise.
 type Options struct {
 	Registry Registry
 	Source   Source
 	Records  Records
-	Rates    Rates // nil: no rate of the whole mesh can be decided
+	Rates    Rates    // nil: no rate of the whole mesh can be decided
+	Breakers Breakers // nil: sidecars' breakers are not heard of, and nothing is ordered
+	Ledger   Ledger   // nil: no sidecar can hold tokens
 	Log      *slog.Logger
 
 	// KeySet returns the document of control's signing keys (RFC 7517). It is

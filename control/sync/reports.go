@@ -17,26 +17,28 @@ const (
 )
 
 // reports gathers the newest report of each sidecar and hands them on together.
-type reports struct {
-	registry Registry
-	log      *slog.Logger
+type reports[R any] struct {
+	what  string // that is stored, for the log
+	store func(ctx context.Context, reports map[string]R) error
+	newer func(a, b R) bool
+	log   *slog.Logger
 
 	mu      sync.Mutex // guards pending
-	pending map[string]mesh.Report
+	pending map[string]R
 
 	failing bool // owned by run
 }
 
-func newReports(r Registry, log *slog.Logger) *reports {
-	return &reports{registry: r, log: log, pending: map[string]mesh.Report{}}
+func newReports(r Registry, log *slog.Logger) *reports[mesh.Report] {
+	return &reports[mesh.Report]{what: "what sidecars report", store: r.Report, newer: newer, log: log, pending: map[string]mesh.Report{}}
 }
 
 // put keeps a report if it is the newest of its sidecar.
-func (r *reports) put(id string, report mesh.Report) {
+func (r *reports[R]) put(id string, report R) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before, ok := r.pending[id]
-	if !ok && len(r.pending) >= maxReports || ok && newer(before, report) {
+	if !ok && len(r.pending) >= maxReports || ok && r.newer(before, report) {
 		return
 	}
 	r.pending[id] = report
@@ -51,7 +53,7 @@ func newer(a, b mesh.Report) bool {
 }
 
 // run hands reports on each second until ctx ends, and then what is left.
-func (r *reports) run(ctx context.Context) {
+func (r *reports[R]) run(ctx context.Context) {
 	ticker := time.NewTicker(flushEvery)
 	defer ticker.Stop()
 	for {
@@ -67,20 +69,20 @@ func (r *reports) run(ctx context.Context) {
 
 // flush hands on what there is. What could not be handed on waits for the next
 // time, unless newer reports came meanwhile.
-func (r *reports) flush(ctx context.Context) {
+func (r *reports[R]) flush(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	r.mu.Lock()
 	batch := r.pending
-	r.pending = make(map[string]mesh.Report, len(batch))
+	r.pending = make(map[string]R, len(batch))
 	r.mu.Unlock()
 	if len(batch) == 0 {
 		return
 	}
-	err := r.registry.Report(ctx, batch)
+	err := r.store(ctx, batch)
 	if (err != nil) != r.failing {
 		r.failing = err != nil
-		logTurn(r.log, "what sidecars report", err)
+		logTurn(r.log, r.what, err)
 	}
 	if err == nil {
 		return

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
+	"gatehouse/internal/mesh"
 	"gatehouse/internal/rawgrpc"
 )
 
@@ -37,12 +38,18 @@ type Server struct {
 	door     *door
 	roster   *roster
 	hub      *hub
-	reports  *reports
+	reports  *reports[mesh.Report]
+	breakers *reports[mesh.BreakerReport] // what they say comes to nothing where nobody keeps it
 	recorder *recorder
-	places   chan struct{}  // a stream each
-	strange  strangers      // streams that have not said Hello, by credential
-	takes    chan struct{}  // a decision of a rate each
-	wg       sync.WaitGroup // what calls began, and may outlive them for a moment
+	places   chan struct{} // a stream each
+	strange  strangers     // streams that have not said Hello, by credential
+	takes    chan struct{} // a decision of a rate each
+
+	ledgers      ledgers
+	ledgerPlaces chan struct{} // a ledger stream each
+	ledgerItems  chan struct{} // an item under way each
+
+	wg sync.WaitGroup // what calls began, and may outlive them for a moment
 
 	stopping chan struct{} // closed when streams must end
 	done     chan struct{} // closed when the serving goroutine has ended
@@ -65,8 +72,9 @@ func New(o Options) (*Server, error) {
 	r := newRoster(o.Registry, d.ask)
 	return &Server{
 		opts: o, door: d, roster: r, hub: newHub(o, r),
-		reports: newReports(o.Registry, o.Log), recorder: newRecorder(o.Records, o.Log),
+		reports: newReports(o.Registry, o.Log), breakers: newBreakerReports(o.Breakers, o.Log), recorder: newRecorder(o.Records, o.Log),
 		places: make(chan struct{}, maxSidecars), takes: make(chan struct{}, maxTakes),
+		ledgerPlaces: make(chan struct{}, maxSidecars), ledgerItems: make(chan struct{}, maxLedgerItems),
 		stopping: make(chan struct{}), done: make(chan struct{}),
 	}, nil
 }
@@ -93,6 +101,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.cancel = cancel
 	s.loops.Go(func() { s.hub.run(loops) })
 	s.loops.Go(func() { s.reports.run(loops) })
+	s.loops.Go(func() { s.breakers.run(loops) })
 	go s.serve(s.grpc, netutil.LimitListener(ln, maxConnections))
 	return nil
 }

@@ -22,6 +22,7 @@ func service() *grpc.ServiceDesc {
 		Streams: []grpc.StreamDesc{
 			{StreamName: "Sync", Handler: handleSync, ServerStreams: true, ClientStreams: true},
 			{StreamName: "TakeRate", Handler: handleTakeRate},
+			{StreamName: "Ledger", Handler: handleLedger, ServerStreams: true, ClientStreams: true},
 		},
 		Metadata: pb.Sidecars_ServiceDesc.Metadata,
 	}
@@ -31,6 +32,13 @@ func handleSync(srv any, wire grpc.ServerStream) error {
 	s := srv.(*Server)
 	return s.admit(wire, s.door.knock, func(wire grpc.ServerStream) error {
 		return s.sync(&grpc.GenericServerStream[pb.Up, pb.Down]{ServerStream: wire})
+	})
+}
+
+func handleLedger(srv any, wire grpc.ServerStream) error {
+	s := srv.(*Server)
+	return s.admit(wire, s.door.knock, func(wire grpc.ServerStream) error {
+		return s.ledger(&grpc.GenericServerStream[pb.LedgerUp, pb.LedgerDown]{ServerStream: wire})
 	})
 }
 

@@ -20,7 +20,7 @@ const (
 // session is what one stream was told and what its sidecar said: a pure core
 // without a clock or a goroutine of its own.
 //
-//	Hello ──► Welcome ──► Live ──► Revision ──► Beat, Beat, …
+//	Hello ──► Welcome ──► Live ──► BreakerOrders ──► Revision ──► Beat, Beat, …
 //	          each again when it changes; Stored when a batch is
 type session struct {
 	sidecar   mesh.Sidecar
@@ -33,6 +33,7 @@ type session struct {
 
 	welcomed int64 // version of the registration; -1 for none
 	live     liveKey
+	orders   *ordersMessage // of breakers; nil for none
 	revision revisionKey
 	first    time.Time // when its sending began, the first time
 	last     time.Time // when its sending began or ended, the last time
@@ -68,6 +69,7 @@ const (
 	nothing kind = iota
 	sendWelcome
 	sendLive
+	sendOrders
 	sendRevision
 	sendStored
 	sendBeat
@@ -79,6 +81,7 @@ type output struct {
 	message  any // *pb.Down or *rawgrpc.Message
 	version  int64
 	live     liveKey
+	orders   *ordersMessage
 	revision revisionKey
 	ahead    bool // the sidecar enforces a later generation than there is
 }
@@ -96,6 +99,9 @@ func (s *session) next(now time.Time, v *view, fresh time.Time) (output, time.Ti
 	live := v.live[audienceOf(&s.sidecar)]
 	if live != nil && live.key != s.live {
 		return output{kind: sendLive, message: &live.text, live: live.key}, time.Time{}
+	}
+	if o := v.orders[s.sidecar.PolicySet]; o != nil && o != s.orders {
+		return output{kind: sendOrders, message: &o.text, orders: o}, time.Time{}
 	}
 	active := v.revisions[s.sidecar.PolicySet]
 	if active == nil || live == nil {
@@ -172,6 +178,8 @@ func (s *session) begin(now time.Time, o output) {
 		s.welcomed = o.version
 	case sendLive:
 		s.live = o.live
+	case sendOrders:
+		s.orders = o.orders
 	case sendRevision:
 		if s.revision != o.revision {
 			s.first, s.acked = now, false

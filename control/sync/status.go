@@ -21,10 +21,11 @@ const (
 
 // heard is what a message from the sidecar comes to.
 type heard struct {
-	report *mesh.Report // to keep
-	batch  *pb.Records  // to store
-	acked  bool         // the sidecar enforces what was sent, the first time it says so
-	after  time.Duration
+	report   *mesh.Report        // to keep
+	breakers *mesh.BreakerReport // to keep
+	batch    *pb.Records         // to store
+	acked    bool                // the sidecar enforces what was sent, the first time it says so
+	after    time.Duration
 }
 
 // take takes one message of the sidecar in. Its error, of gRPC, ends the stream.
@@ -76,7 +77,7 @@ func (s *session) status(now time.Time, st *pb.Status) (heard, error) {
 	}
 	s.ofSet = s.ofSet || s.answers(st)
 	s.enforced(now, st)
-	out := heard{report: new(*r)}
+	out := heard{report: new(*r), breakers: s.breakers(now, st)}
 	if !s.acked && s.revision.generation > 0 && s.said == s.revision {
 		s.acked = true
 		out.acked, out.after = true, now.Sub(s.first)
@@ -121,6 +122,8 @@ func check(st *pb.Status) error {
 		return status.Error(codes.InvalidArgument, "the refused revision of a status is 64 hexadecimal digits")
 	case st.GetNowUnixMs() < 0 || st.GetNowUnixMs() > math.MaxInt64/int64(time.Millisecond):
 		return status.Error(codes.InvalidArgument, "the clock of a status is out of range")
+	case len(st.GetBreakers()) > mesh.MaxBreakers:
+		return status.Errorf(codes.InvalidArgument, "a status has at most %d breakers", mesh.MaxBreakers)
 	}
 	return nil
 }

@@ -224,6 +224,9 @@ func (st *stream) take(now time.Time, up *pb.Up) error {
 	if h.report != nil {
 		st.server.reports.put(s.ID, *h.report)
 	}
+	if h.breakers != nil {
+		st.server.breakers.put(s.ID, *h.breakers)
+	}
 	if h.acked && st.server.opts.Acknowledged != nil {
 		st.server.opts.Acknowledged(s.PolicySet, st.session.said.generation, h.after)
 	}

@@ -33,23 +33,23 @@ func TestMigrate(t *testing.T) {
 	r := migrate("status")
 	r.want(t, ExitOK)
 	r.wantStdout(t, `VERSION  FILE +STATE +APPLIED AT +DURATION`, `001 +001_core_schema\.sql +pending +- +-`,
-		`002 .* pending .*`, `003 .* pending .*`, `004 .* pending .*`, `005 .* pending .*`, `006 .* pending .*`)
+		`002 .* pending .*`, `003 .* pending .*`, `004 .* pending .*`, `005 .* pending .*`, `006 .* pending .*`, `007 .* pending .*`)
 	migrate("verify").want(t, ExitFindings, "001_core_schema.sql: not applied", "004_control.sql", "gatehouse migrate up")
 
 	r = migrate("up")
 	r.want(t, ExitOK, "migration applied")
-	r.wantStdout(t, `VERSION  FILE +DURATION`, `001 +001_core_schema\.sql +\d+ms`, `002 .*ms`, `003 .*ms`, `004 .*ms`, `005 .*ms`, `006 .*ms`)
+	r.wantStdout(t, `VERSION  FILE +DURATION`, `001 +001_core_schema\.sql +\d+ms`, `002 .*ms`, `003 .*ms`, `004 .*ms`, `005 .*ms`, `006 .*ms`, `007 .*ms`)
 	r = migrate("up")
 	r.want(t, ExitOK)
-	r.wantStdout(t, `nothing to do: the database is at version 006`)
+	r.wantStdout(t, `nothing to do: the database is at version 007`)
 
 	r = migrate("verify")
 	r.want(t, ExitOK)
-	r.wantStdout(t, `ok: 6 migrations applied`)
+	r.wantStdout(t, `ok: 7 migrations applied`)
 	r = migrate("status")
 	r.want(t, ExitOK)
 	applied := ` +applied +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ +\d+m?s`
-	r.wantStdout(t, `VERSION .*`, `001 +001_core_schema\.sql`+applied, `002 .*`+applied, `003 .*`+applied, `004 .*`+applied, `005 .*`+applied, `006 .*`+applied)
+	r.wantStdout(t, `VERSION .*`, `001 +001_core_schema\.sql`+applied, `002 .*`+applied, `003 .*`+applied, `004 .*`+applied, `005 .*`+applied, `006 .*`+applied, `007 .*`+applied)
 }
 
 func TestMigrateSaysWhatDiffers(t *testing.T) {
@@ -65,7 +65,7 @@ func TestMigrateSaysWhatDiffers(t *testing.T) {
 	}
 	r := run(t, "migrate", "status", "--database", url)
 	r.want(t, ExitOK)
-	r.wantStdout(t, `VERSION .*`, `001 .*`, `002 .* changed .*`, `003 .*`, `004 .*`, `005 .*`, `006 .*`, `099 +- +unknown .*`)
+	r.wantStdout(t, `VERSION .*`, `001 .*`, `002 .* changed .*`, `003 .*`, `004 .*`, `005 .*`, `006 .*`, `007 .*`, `099 +- +unknown .*`)
 }
 
 func TestMigrateFindsItsDatabase(t *testing.T) {

@@ -37,6 +37,45 @@ func (e AgentStatus) Valid() bool {
 	}
 }
 
+// Defines values for AnswerKind.
+const (
+	Consensus AnswerKind = "consensus"
+	Patterns  AnswerKind = "patterns"
+	Synthesis AnswerKind = "synthesis"
+)
+
+// Valid indicates whether the value is a known member of the AnswerKind enum.
+func (e AnswerKind) Valid() bool {
+	switch e {
+	case Consensus:
+		return true
+	case Patterns:
+		return true
+	case Synthesis:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BreakerState.
+const (
+	Closed BreakerState = "closed"
+	Open   BreakerState = "open"
+)
+
+// Valid indicates whether the value is a known member of the BreakerState enum.
+func (e BreakerState) Valid() bool {
+	switch e {
+	case Closed:
+		return true
+	case Open:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BudgetHoldState.
 const (
 	BudgetHoldStateCommitted BudgetHoldState = "committed"
@@ -385,6 +424,99 @@ func (e RootName) Valid() bool {
 	}
 }
 
+// Defines values for SanitizeAction.
+const (
+	Block  SanitizeAction = "block"
+	Defang SanitizeAction = "defang"
+	Flag   SanitizeAction = "flag"
+	Off    SanitizeAction = "off"
+	Redact SanitizeAction = "redact"
+)
+
+// Valid indicates whether the value is a known member of the SanitizeAction enum.
+func (e SanitizeAction) Valid() bool {
+	switch e {
+	case Block:
+		return true
+	case Defang:
+		return true
+	case Flag:
+		return true
+	case Off:
+		return true
+	case Redact:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SanitizeClass.
+const (
+	AnsiEscape       SanitizeClass = "ansi_escape"
+	CommandInjection SanitizeClass = "command_injection"
+	Control          SanitizeClass = "control"
+	DestructiveSql   SanitizeClass = "destructive_sql"
+	ExecutableHtml   SanitizeClass = "executable_html"
+	ExternalImage    SanitizeClass = "external_image"
+	ExternalLink     SanitizeClass = "external_link"
+	PathTraversal    SanitizeClass = "path_traversal"
+	SqlBreakout      SanitizeClass = "sql_breakout"
+	UnicodeTags      SanitizeClass = "unicode_tags"
+)
+
+// Valid indicates whether the value is a known member of the SanitizeClass enum.
+func (e SanitizeClass) Valid() bool {
+	switch e {
+	case AnsiEscape:
+		return true
+	case CommandInjection:
+		return true
+	case Control:
+		return true
+	case DestructiveSql:
+		return true
+	case ExecutableHtml:
+		return true
+	case ExternalImage:
+		return true
+	case ExternalLink:
+		return true
+	case PathTraversal:
+		return true
+	case SqlBreakout:
+		return true
+	case UnicodeTags:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SanitizeContext.
+const (
+	JsonField SanitizeContext = "json_field"
+	Markdown  SanitizeContext = "markdown"
+	Prose     SanitizeContext = "prose"
+	ToolCall  SanitizeContext = "tool_call"
+)
+
+// Valid indicates whether the value is a known member of the SanitizeContext enum.
+func (e SanitizeContext) Valid() bool {
+	switch e {
+	case JsonField:
+		return true
+	case Markdown:
+		return true
+	case Prose:
+		return true
+	case ToolCall:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TokenTokenType.
 const (
 	Bearer TokenTokenType = "Bearer"
@@ -474,6 +606,79 @@ type AgentReference = string
 
 // AgentRole What the agent does. It is no role of callers; governance has its rules by it.
 type AgentRole = string
+
+// AnswerKind defines model for AnswerKind.
+type AnswerKind string
+
+// Breaker What all sidecars of a policy set make of one upstream. Each has a breaker of its own, and opens it at once; the mesh orders the others to, once.
+type Breaker struct {
+	// ConsecutiveFailures The most at one sidecar.
+	ConsecutiveFailures int64 `json:"consecutive_failures"`
+
+	// FailureThreshold Failures in a row that open it at a sidecar.
+	FailureThreshold int64 `json:"failure_threshold"`
+
+	// Name The name of an upstream in its policy set.
+	Name UpstreamName `json:"name"`
+
+	// NextProbeAt When the first sidecar lets a call through. Not there while it is closed.
+	NextProbeAt *time.Time `json:"next_probe_at,omitempty"`
+
+	// OpenedAt Not there while it is closed.
+	OpenedAt *time.Time `json:"opened_at,omitempty"`
+
+	// PolicySet The name of a policy set.
+	PolicySet PolicySetName `json:"policy_set"`
+
+	// RecoveryTimeoutMs From its opening at a sidecar to the call that is let through.
+	RecoveryTimeoutMs int64 `json:"recovery_timeout_ms"`
+
+	// Sidecars Connected sidecars.
+	Sidecars BreakerSidecars `json:"sidecars"`
+
+	// State Of the mesh. It is open while at least two, and at least half, of the sidecars that were asked for the upstream in the last minute have theirs open.
+	State BreakerState `json:"state"`
+
+	// TotalCalls That ended at the sidecars that are connected, since they began.
+	TotalCalls int64 `json:"total_calls"`
+
+	// TotalFailures Of `total_calls`.
+	TotalFailures int64 `json:"total_failures"`
+
+	// UpdatedAt RFC 3339, in UTC.
+	UpdatedAt Time `json:"updated_at"`
+
+	// Version Grows with each change; the `ETag` is this number in quotes.
+	Version Version `json:"version"`
+}
+
+// BreakerList defines model for BreakerList.
+type BreakerList struct {
+	Items []Breaker `json:"items"`
+
+	// Next Where the following part begins; not there on the last.
+	Next *NextCursor `json:"next,omitempty"`
+}
+
+// BreakerSidecars Connected sidecars.
+type BreakerSidecars struct {
+	// Called Asked for the upstream in the last minute.
+	Called int64 `json:"called"`
+
+	// HalfOpen Of these: one call is under way and decides.
+	HalfOpen int64 `json:"half_open"`
+
+	// Open Of these: what they saw opened it.
+	Open int64 `json:"open"`
+}
+
+// BreakerState Of the mesh. It is open while at least two, and at least half, of the sidecars that were asked for the upstream in the last minute have theirs open.
+type BreakerState string
+
+// BreakersReset defines model for BreakersReset.
+type BreakersReset struct {
+	Reset int64 `json:"reset"`
+}
 
 // BudgetCommit Callers of tenant `*` give the tenant.
 type BudgetCommit struct {
@@ -931,7 +1136,7 @@ type Fault struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 
-	// Pointer A JSON pointer into the body (RFC 6901); that of a parameter begins with /query or /header.
+	// Pointer A JSON pointer into the body (RFC 6901), or the answer that was parsed; that of a parameter begins with /query or /header.
 	Pointer string `json:"pointer"`
 }
 
@@ -1007,6 +1212,9 @@ type KeySet_Keys_Item struct {
 	AdditionalProperties map[string]interface{} `json:"-"`
 }
 
+// LLMText At most 64 KiB in UTF-8, whatever its characters.
+type LLMText = string
+
 // LoginRequest defines model for LoginRequest.
 type LoginRequest struct {
 	Password string `json:"password"`
@@ -1018,6 +1226,23 @@ type Metadata map[string]string
 
 // NextCursor Where the following part begins; not there on the last.
 type NextCursor = string
+
+// ParseRequest defines model for ParseRequest.
+type ParseRequest struct {
+	// Lenient Drop members that are not known.
+	Lenient *bool `json:"lenient,omitempty"`
+
+	// Text At most 64 KiB in UTF-8, whatever its characters.
+	Text LLMText `json:"text"`
+}
+
+// ParsedAnswer defines model for ParsedAnswer.
+type ParsedAnswer struct {
+	Kind AnswerKind `json:"kind"`
+
+	// Value The value as it stands in the text.
+	Value interface{} `json:"value"`
+}
 
 // Password A new password. Common ones are refused.
 type Password = string
@@ -1270,6 +1495,63 @@ type RootLinks struct {
 	Ready    string `json:"ready"`
 }
 
+// SanitizeAction `off` does not look, `flag` only tells, `defang` makes a match harmless and leaves it readable, `redact` replaces it, `block` ends the text before it.
+type SanitizeAction string
+
+// SanitizeActions Actions by class, where they differ from the context's.
+type SanitizeActions map[string]SanitizeAction
+
+// SanitizeClass defines model for SanitizeClass.
+type SanitizeClass string
+
+// SanitizeContext `prose` is plain text for people, `markdown` text that is rendered, `json_field` a string that a program reads, `tool_call` the JSON arguments of a call that a program will make.
+type SanitizeContext string
+
+// SanitizeFinding defines model for SanitizeFinding.
+type SanitizeFinding struct {
+	// Action `off` does not look, `flag` only tells, `defang` makes a match harmless and leaves it readable, `redact` replaces it, `block` ends the text before it.
+	Action SanitizeAction `json:"action"`
+	Class  SanitizeClass  `json:"class"`
+
+	// Fenced It stood in a fence of Markdown, where a match is only flagged.
+	Fenced bool `json:"fenced"`
+
+	// Length Bytes of that text that it took to see it; 0 where it is one point.
+	Length int64 `json:"length"`
+
+	// Offset Bytes of the text that was given before it.
+	Offset int64 `json:"offset"`
+
+	// Rule What of the class it is, such as drop.
+	Rule string `json:"rule"`
+}
+
+// SanitizeOrigin An origin: scheme, host and port.
+type SanitizeOrigin = string
+
+// SanitizeRequest defines model for SanitizeRequest.
+type SanitizeRequest struct {
+	// Actions Actions by class, where they differ from the context's.
+	Actions *SanitizeActions `json:"actions,omitempty"`
+
+	// Context `prose` is plain text for people, `markdown` text that is rendered, `json_field` a string that a program reads, `tool_call` the JSON arguments of a call that a program will make.
+	Context SanitizeContext `json:"context"`
+
+	// ImageOrigins Whose images, and links, are not external.
+	ImageOrigins *[]SanitizeOrigin `json:"image_origins,omitempty"`
+
+	// Text At most 64 KiB in UTF-8, whatever its characters.
+	Text LLMText `json:"text"`
+}
+
+// SanitizedText defines model for SanitizedText.
+type SanitizedText struct {
+	// Blocked The text ended before a match.
+	Blocked  bool              `json:"blocked"`
+	Findings []SanitizeFinding `json:"findings"`
+	Text     string            `json:"text"`
+}
+
 // Sidecar A registration, and what the sidecar last reported; that is not there before it did.
 type Sidecar struct {
 	// AgentId The id of something of the same tenant, or "" for none.
@@ -1479,6 +1761,9 @@ type Token struct {
 // TokenTokenType defines model for Token.TokenType.
 type TokenTokenType string
 
+// UpstreamName The name of an upstream in its policy set.
+type UpstreamName = string
+
 // User defines model for User.
 type User struct {
 	// CreatedAt RFC 3339, in UTC.
@@ -1548,6 +1833,9 @@ type Version = int64
 // AgentID A UUID in lower case.
 type AgentID = ID
 
+// BreakerName The name of an upstream in its policy set.
+type BreakerName = UpstreamName
+
 // BudgetLimitID A UUID in lower case.
 type BudgetLimitID = ID
 
@@ -1563,6 +1851,9 @@ type DecisionID = DecisionName
 // FilterAllowed defines model for FilterAllowed.
 type FilterAllowed = bool
 
+// FilterBreakerState Of the mesh. It is open while at least two, and at least half, of the sidecars that were asked for the upstream in the last minute have theirs open.
+type FilterBreakerState = BreakerState
+
 // FilterProject The name of a project, unique in its tenant.
 type FilterProject = ProjectName
 
@@ -1574,6 +1865,9 @@ type FilterRoute = FilterText
 
 // FilterRule defines model for FilterRule.
 type FilterRule = FilterText
+
+// FilterSet The name of a policy set.
+type FilterSet = PolicySetName
 
 // FilterSidecar A UUID in lower case.
 type FilterSidecar = ID
@@ -1792,6 +2086,39 @@ type ListBudgetTransactionsParams struct {
 
 	// RequestId Only of this request.
 	RequestId *FilterRequest `form:"request_id,omitempty" json:"request_id,omitempty"`
+}
+
+// ListBreakersParams defines parameters for ListBreakers.
+type ListBreakersParams struct {
+	// PolicySet Only of this policy set.
+	PolicySet *FilterSet `form:"policy_set,omitempty" json:"policy_set,omitempty"`
+
+	// State Only in this state.
+	State *FilterBreakerState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Limit The most items to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the part before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ResetBreakersParams defines parameters for ResetBreakers.
+type ResetBreakersParams struct {
+	// PolicySet Only of this policy set.
+	PolicySet *FilterSet `form:"policy_set,omitempty" json:"policy_set,omitempty"`
+}
+
+// GetBreakerParams defines parameters for GetBreaker.
+type GetBreakerParams struct {
+	// PolicySet Only of this policy set.
+	PolicySet *FilterSet `form:"policy_set,omitempty" json:"policy_set,omitempty"`
+}
+
+// ResetBreakerParams defines parameters for ResetBreaker.
+type ResetBreakerParams struct {
+	// PolicySet Only of this policy set.
+	PolicySet *FilterSet `form:"policy_set,omitempty" json:"policy_set,omitempty"`
 }
 
 // ListClientsParams defines parameters for ListClients.
@@ -2063,6 +2390,12 @@ type CreateClientJSONRequestBody = ClientCreate
 
 // UpdateClientJSONRequestBody defines body for UpdateClient for application/json ContentType.
 type UpdateClientJSONRequestBody = ClientUpdate
+
+// ParseAnswerJSONRequestBody defines body for ParseAnswer for application/json ContentType.
+type ParseAnswerJSONRequestBody = ParseRequest
+
+// SanitizeTextJSONRequestBody defines body for SanitizeText for application/json ContentType.
+type SanitizeTextJSONRequestBody = SanitizeRequest
 
 // RegisterSidecarJSONRequestBody defines body for RegisterSidecar for application/json ContentType.
 type RegisterSidecarJSONRequestBody = SidecarRegister
@@ -2648,6 +2981,34 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/budget/transactions (the `ListBudgetTransactions` operationId).
 	ListBudgetTransactions(ctx context.Context, params *ListBudgetTransactionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListBreakers List the circuit breakers of upstreams
+	//
+	// Those of the policy sets that sidecars of the caller's tenant follow, or sidecars that serve all tenants.
+	//
+	// Corresponds with GET /api/v1/circuit-breakers (the `ListBreakers` operationId).
+	ListBreakers(ctx context.Context, params *ListBreakersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResetBreakers Close all circuit breakers
+	//
+	// Of all policy sets, or of the one that is named.
+	//
+	// Corresponds with POST /api/v1/circuit-breakers/reset_all (the `ResetBreakers` operationId).
+	ResetBreakers(ctx context.Context, params *ResetBreakersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBreaker Get a circuit breaker
+	//
+	// Where several policy sets have an upstream of that name, `policy_set` says whose.
+	//
+	// Corresponds with GET /api/v1/circuit-breakers/{breaker_name} (the `GetBreaker` operationId).
+	GetBreaker(ctx context.Context, breakerName BreakerName, params *GetBreakerParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResetBreaker Close a circuit breaker
+	//
+	// For the mesh, and at each sidecar of the policy set as soon as it is connected. It opens again if calls fail again. Where several policy sets have an upstream of that name, `policy_set` says whose.
+	//
+	// Corresponds with POST /api/v1/circuit-breakers/{breaker_name}/reset (the `ResetBreaker` operationId).
+	ResetBreaker(ctx context.Context, breakerName BreakerName, params *ResetBreakerParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListClients List clients
 	//
 	// Corresponds with GET /api/v1/clients (the `ListClients` operationId).
@@ -2725,6 +3086,50 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/health (the `GetHealthV1` operationId).
 	GetHealthV1(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ParseAnswerWithBody Check an answer against one of the structures of agents
+	//
+	// The first complete JSON value of the text counts; it may stand in a fence or in prose. Members that are not known are faults, or with `lenient` dropped. Nothing is kept of the text.
+	//
+	// An answer that is not of its kind is 422 `validation.invalid`: `details.errors` then points into the value that was found, not into the body.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/llm/parse/{kind} (the `ParseAnswer` operationId).
+	ParseAnswerWithBody(ctx context.Context, kind AnswerKind, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ParseAnswer Check an answer against one of the structures of agents
+	//
+	// The first complete JSON value of the text counts; it may stand in a fence or in prose. Members that are not known are faults, or with `lenient` dropped. Nothing is kept of the text.
+	//
+	// An answer that is not of its kind is 422 `validation.invalid`: `details.errors` then points into the value that was found, not into the body.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/llm/parse/{kind} (the `ParseAnswer` operationId).
+	ParseAnswer(ctx context.Context, kind AnswerKind, body ParseAnswerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SanitizeTextWithBody Make a text safe
+	//
+	// By the rules that sidecars make answers safe by. `context` is the kind of place that the text goes to; `actions` are those that differ from the context's. Nothing is kept of the text.
+	//
+	// A text that is blocked ends before the match: `text` is what stands before it. At most 256 findings are told; those beyond are acted on all the same.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/llm/sanitize (the `SanitizeText` operationId).
+	SanitizeTextWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SanitizeText Make a text safe
+	//
+	// By the rules that sidecars make answers safe by. `context` is the kind of place that the text goes to; `actions` are those that differ from the context's. Nothing is kept of the text.
+	//
+	// A text that is blocked ends before the match: `text` is what stands before it. At most 256 findings are told; those beyond are acted on all the same.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/llm/sanitize (the `SanitizeText` operationId).
+	SanitizeText(ctx context.Context, body SanitizeTextJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListSidecars List sidecars
 	//
@@ -3640,6 +4045,74 @@ func (c *API) ListBudgetTransactions(ctx context.Context, params *ListBudgetTran
 	return c.Client.Do(req)
 }
 
+// ListBreakers List the circuit breakers of upstreams
+//
+// Those of the policy sets that sidecars of the caller's tenant follow, or sidecars that serve all tenants.
+//
+// Corresponds with GET /api/v1/circuit-breakers (the `ListBreakers` operationId).
+func (c *API) ListBreakers(ctx context.Context, params *ListBreakersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBreakersRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResetBreakers Close all circuit breakers
+//
+// Of all policy sets, or of the one that is named.
+//
+// Corresponds with POST /api/v1/circuit-breakers/reset_all (the `ResetBreakers` operationId).
+func (c *API) ResetBreakers(ctx context.Context, params *ResetBreakersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResetBreakersRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBreaker Get a circuit breaker
+//
+// Where several policy sets have an upstream of that name, `policy_set` says whose.
+//
+// Corresponds with GET /api/v1/circuit-breakers/{breaker_name} (the `GetBreaker` operationId).
+func (c *API) GetBreaker(ctx context.Context, breakerName BreakerName, params *GetBreakerParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBreakerRequest(c.Server, breakerName, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResetBreaker Close a circuit breaker
+//
+// For the mesh, and at each sidecar of the policy set as soon as it is connected. It opens again if calls fail again. Where several policy sets have an upstream of that name, `policy_set` says whose.
+//
+// Corresponds with POST /api/v1/circuit-breakers/{breaker_name}/reset (the `ResetBreaker` operationId).
+func (c *API) ResetBreaker(ctx context.Context, breakerName BreakerName, params *ResetBreakerParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResetBreakerRequest(c.Server, breakerName, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListClients List clients
 //
 // Corresponds with GET /api/v1/clients (the `ListClients` operationId).
@@ -3828,6 +4301,90 @@ func (c *API) GetGovernanceStatus(ctx context.Context, reqEditors ...RequestEdit
 // Corresponds with GET /api/v1/health (the `GetHealthV1` operationId).
 func (c *API) GetHealthV1(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetHealthV1Request(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ParseAnswerWithBody Check an answer against one of the structures of agents
+//
+// The first complete JSON value of the text counts; it may stand in a fence or in prose. Members that are not known are faults, or with `lenient` dropped. Nothing is kept of the text.
+//
+// An answer that is not of its kind is 422 `validation.invalid`: `details.errors` then points into the value that was found, not into the body.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/llm/parse/{kind} (the `ParseAnswer` operationId).
+func (c *API) ParseAnswerWithBody(ctx context.Context, kind AnswerKind, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewParseAnswerRequestWithBody(c.Server, kind, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ParseAnswer Check an answer against one of the structures of agents
+//
+// The first complete JSON value of the text counts; it may stand in a fence or in prose. Members that are not known are faults, or with `lenient` dropped. Nothing is kept of the text.
+//
+// An answer that is not of its kind is 422 `validation.invalid`: `details.errors` then points into the value that was found, not into the body.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/llm/parse/{kind} (the `ParseAnswer` operationId).
+func (c *API) ParseAnswer(ctx context.Context, kind AnswerKind, body ParseAnswerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewParseAnswerRequest(c.Server, kind, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SanitizeTextWithBody Make a text safe
+//
+// By the rules that sidecars make answers safe by. `context` is the kind of place that the text goes to; `actions` are those that differ from the context's. Nothing is kept of the text.
+//
+// A text that is blocked ends before the match: `text` is what stands before it. At most 256 findings are told; those beyond are acted on all the same.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/llm/sanitize (the `SanitizeText` operationId).
+func (c *API) SanitizeTextWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSanitizeTextRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SanitizeText Make a text safe
+//
+// By the rules that sidecars make answers safe by. `context` is the kind of place that the text goes to; `actions` are those that differ from the context's. Nothing is kept of the text.
+//
+// A text that is blocked ends before the match: `text` is what stands before it. At most 256 findings are told; those beyond are acted on all the same.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/llm/sanitize (the `SanitizeText` operationId).
+func (c *API) SanitizeText(ctx context.Context, body SanitizeTextJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSanitizeTextRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5742,6 +6299,272 @@ func NewListBudgetTransactionsRequest(server string, params *ListBudgetTransacti
 	return req, nil
 }
 
+// NewListBreakersRequest constructs an http.Request for the ListBreakers method
+func NewListBreakersRequest(server string, params *ListBreakersParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/circuit-breakers")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.PolicySet != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "policy_set", *params.PolicySet, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewResetBreakersRequest constructs an http.Request for the ResetBreakers method
+func NewResetBreakersRequest(server string, params *ResetBreakersParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/circuit-breakers/reset_all")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.PolicySet != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "policy_set", *params.PolicySet, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetBreakerRequest constructs an http.Request for the GetBreaker method
+func NewGetBreakerRequest(server string, breakerName BreakerName, params *GetBreakerParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "breaker_name", breakerName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/circuit-breakers/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.PolicySet != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "policy_set", *params.PolicySet, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewResetBreakerRequest constructs an http.Request for the ResetBreaker method
+func NewResetBreakerRequest(server string, breakerName BreakerName, params *ResetBreakerParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "breaker_name", breakerName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/circuit-breakers/%s/reset", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.PolicySet != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "policy_set", *params.PolicySet, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListClientsRequest constructs an http.Request for the ListClients method
 func NewListClientsRequest(server string, params *ListClientsParams) (*http.Request, error) {
 	var err error
@@ -6356,6 +7179,93 @@ func NewGetHealthV1Request(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewParseAnswerRequest calls the generic ParseAnswer builder with application/json body
+func NewParseAnswerRequest(server string, kind AnswerKind, body ParseAnswerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewParseAnswerRequestWithBody(server, kind, "application/json", bodyReader)
+}
+
+// NewParseAnswerRequestWithBody constructs an http.Request for the ParseAnswer method, with any body, and a specified content type
+func NewParseAnswerRequestWithBody(server string, kind AnswerKind, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "kind", kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/llm/parse/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewSanitizeTextRequest calls the generic SanitizeText builder with application/json body
+func NewSanitizeTextRequest(server string, body SanitizeTextJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSanitizeTextRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSanitizeTextRequestWithBody constructs an http.Request for the SanitizeText method, with any body, and a specified content type
+func NewSanitizeTextRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/llm/sanitize")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -8453,6 +9363,42 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/budget/transactions (the `ListBudgetTransactions` operationId).
 	ListBudgetTransactionsWithResponse(ctx context.Context, params *ListBudgetTransactionsParams, reqEditors ...RequestEditorFn) (*ListBudgetTransactionsResponse, error)
 
+	// ListBreakersWithResponse List the circuit breakers of upstreams
+	//
+	// Those of the policy sets that sidecars of the caller's tenant follow, or sidecars that serve all tenants.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/circuit-breakers (the `ListBreakers` operationId).
+	ListBreakersWithResponse(ctx context.Context, params *ListBreakersParams, reqEditors ...RequestEditorFn) (*ListBreakersResponse, error)
+
+	// ResetBreakersWithResponse Close all circuit breakers
+	//
+	// Of all policy sets, or of the one that is named.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/circuit-breakers/reset_all (the `ResetBreakers` operationId).
+	ResetBreakersWithResponse(ctx context.Context, params *ResetBreakersParams, reqEditors ...RequestEditorFn) (*ResetBreakersResponse, error)
+
+	// GetBreakerWithResponse Get a circuit breaker
+	//
+	// Where several policy sets have an upstream of that name, `policy_set` says whose.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/circuit-breakers/{breaker_name} (the `GetBreaker` operationId).
+	GetBreakerWithResponse(ctx context.Context, breakerName BreakerName, params *GetBreakerParams, reqEditors ...RequestEditorFn) (*GetBreakerResponse, error)
+
+	// ResetBreakerWithResponse Close a circuit breaker
+	//
+	// For the mesh, and at each sidecar of the policy set as soon as it is connected. It opens again if calls fail again. Where several policy sets have an upstream of that name, `policy_set` says whose.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/circuit-breakers/{breaker_name}/reset (the `ResetBreaker` operationId).
+	ResetBreakerWithResponse(ctx context.Context, breakerName BreakerName, params *ResetBreakerParams, reqEditors ...RequestEditorFn) (*ResetBreakerResponse, error)
+
 	// ListClientsWithResponse List clients
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -8546,6 +9492,50 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/health (the `GetHealthV1` operationId).
 	GetHealthV1WithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHealthV1Response, error)
+
+	// ParseAnswerWithBodyWithResponse Check an answer against one of the structures of agents
+	//
+	// The first complete JSON value of the text counts; it may stand in a fence or in prose. Members that are not known are faults, or with `lenient` dropped. Nothing is kept of the text.
+	//
+	// An answer that is not of its kind is 422 `validation.invalid`: `details.errors` then points into the value that was found, not into the body.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/llm/parse/{kind} (the `ParseAnswer` operationId).
+	ParseAnswerWithBodyWithResponse(ctx context.Context, kind AnswerKind, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ParseAnswerResponse, error)
+
+	// ParseAnswerWithResponse Check an answer against one of the structures of agents
+	//
+	// The first complete JSON value of the text counts; it may stand in a fence or in prose. Members that are not known are faults, or with `lenient` dropped. Nothing is kept of the text.
+	//
+	// An answer that is not of its kind is 422 `validation.invalid`: `details.errors` then points into the value that was found, not into the body.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/llm/parse/{kind} (the `ParseAnswer` operationId).
+	ParseAnswerWithResponse(ctx context.Context, kind AnswerKind, body ParseAnswerJSONRequestBody, reqEditors ...RequestEditorFn) (*ParseAnswerResponse, error)
+
+	// SanitizeTextWithBodyWithResponse Make a text safe
+	//
+	// By the rules that sidecars make answers safe by. `context` is the kind of place that the text goes to; `actions` are those that differ from the context's. Nothing is kept of the text.
+	//
+	// A text that is blocked ends before the match: `text` is what stands before it. At most 256 findings are told; those beyond are acted on all the same.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/llm/sanitize (the `SanitizeText` operationId).
+	SanitizeTextWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SanitizeTextResponse, error)
+
+	// SanitizeTextWithResponse Make a text safe
+	//
+	// By the rules that sidecars make answers safe by. `context` is the kind of place that the text goes to; `actions` are those that differ from the context's. Nothing is kept of the text.
+	//
+	// A text that is blocked ends before the match: `text` is what stands before it. At most 256 findings are told; those beyond are acted on all the same.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/llm/sanitize (the `SanitizeText` operationId).
+	SanitizeTextWithResponse(ctx context.Context, body SanitizeTextJSONRequestBody, reqEditors ...RequestEditorFn) (*SanitizeTextResponse, error)
 
 	// ListSidecarsWithResponse List sidecars
 	//
@@ -9880,6 +10870,177 @@ func (r ListBudgetTransactionsResponse) ContentType() string {
 	return ""
 }
 
+// ListBreakersResponse200Headers the declared response headers of an HTTP 200 response for ListBreakers
+type ListBreakersResponse200Headers struct {
+	Link *string
+}
+
+type ListBreakersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BreakerList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListBreakersResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBreakersResponse) GetJSON200() *BreakerList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBreakersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBreakersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBreakersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBreakersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ResetBreakersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BreakersReset
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ResetBreakersResponse) GetJSON200() *BreakersReset {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ResetBreakersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResetBreakersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResetBreakersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResetBreakersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetBreakerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Breaker
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBreakerResponse) GetJSON200() *Breaker {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBreakerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBreakerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBreakerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBreakerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ResetBreakerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Breaker
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ResetBreakerResponse) GetJSON200() *Breaker {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ResetBreakerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResetBreakerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResetBreakerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResetBreakerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListClientsResponse200Headers the declared response headers of an HTTP 200 response for ListClients
 type ListClientsResponse200Headers struct {
 	Link *string
@@ -10306,6 +11467,88 @@ func (r GetHealthV1Response) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetHealthV1Response) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ParseAnswerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ParsedAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ParseAnswerResponse) GetJSON200() *ParsedAnswer {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ParseAnswerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ParseAnswerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ParseAnswerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ParseAnswerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SanitizeTextResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SanitizedText
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SanitizeTextResponse) GetJSON200() *SanitizedText {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r SanitizeTextResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SanitizeTextResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SanitizeTextResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SanitizeTextResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12356,6 +13599,66 @@ func (c *ClientWithResponses) ListBudgetTransactionsWithResponse(ctx context.Con
 	return ParseListBudgetTransactionsResponse(rsp)
 }
 
+// ListBreakersWithResponse List the circuit breakers of upstreams
+//
+// Those of the policy sets that sidecars of the caller's tenant follow, or sidecars that serve all tenants.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/circuit-breakers (the `ListBreakers` operationId).
+func (c *ClientWithResponses) ListBreakersWithResponse(ctx context.Context, params *ListBreakersParams, reqEditors ...RequestEditorFn) (*ListBreakersResponse, error) {
+	rsp, err := c.ListBreakers(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBreakersResponse(rsp)
+}
+
+// ResetBreakersWithResponse Close all circuit breakers
+//
+// Of all policy sets, or of the one that is named.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/circuit-breakers/reset_all (the `ResetBreakers` operationId).
+func (c *ClientWithResponses) ResetBreakersWithResponse(ctx context.Context, params *ResetBreakersParams, reqEditors ...RequestEditorFn) (*ResetBreakersResponse, error) {
+	rsp, err := c.ResetBreakers(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResetBreakersResponse(rsp)
+}
+
+// GetBreakerWithResponse Get a circuit breaker
+//
+// Where several policy sets have an upstream of that name, `policy_set` says whose.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/circuit-breakers/{breaker_name} (the `GetBreaker` operationId).
+func (c *ClientWithResponses) GetBreakerWithResponse(ctx context.Context, breakerName BreakerName, params *GetBreakerParams, reqEditors ...RequestEditorFn) (*GetBreakerResponse, error) {
+	rsp, err := c.GetBreaker(ctx, breakerName, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBreakerResponse(rsp)
+}
+
+// ResetBreakerWithResponse Close a circuit breaker
+//
+// For the mesh, and at each sidecar of the policy set as soon as it is connected. It opens again if calls fail again. Where several policy sets have an upstream of that name, `policy_set` says whose.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/circuit-breakers/{breaker_name}/reset (the `ResetBreaker` operationId).
+func (c *ClientWithResponses) ResetBreakerWithResponse(ctx context.Context, breakerName BreakerName, params *ResetBreakerParams, reqEditors ...RequestEditorFn) (*ResetBreakerResponse, error) {
+	rsp, err := c.ResetBreaker(ctx, breakerName, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResetBreakerResponse(rsp)
+}
+
 // ListClientsWithResponse List clients
 //
 // Returns a wrapper object for the known response body format(s).
@@ -12520,6 +13823,74 @@ func (c *ClientWithResponses) GetHealthV1WithResponse(ctx context.Context, reqEd
 		return nil, err
 	}
 	return ParseGetHealthV1Response(rsp)
+}
+
+// ParseAnswerWithBodyWithResponse Check an answer against one of the structures of agents
+//
+// The first complete JSON value of the text counts; it may stand in a fence or in prose. Members that are not known are faults, or with `lenient` dropped. Nothing is kept of the text.
+//
+// An answer that is not of its kind is 422 `validation.invalid`: `details.errors` then points into the value that was found, not into the body.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/llm/parse/{kind} (the `ParseAnswer` operationId).
+func (c *ClientWithResponses) ParseAnswerWithBodyWithResponse(ctx context.Context, kind AnswerKind, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ParseAnswerResponse, error) {
+	rsp, err := c.ParseAnswerWithBody(ctx, kind, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseParseAnswerResponse(rsp)
+}
+
+// ParseAnswerWithResponse Check an answer against one of the structures of agents
+//
+// The first complete JSON value of the text counts; it may stand in a fence or in prose. Members that are not known are faults, or with `lenient` dropped. Nothing is kept of the text.
+//
+// An answer that is not of its kind is 422 `validation.invalid`: `details.errors` then points into the value that was found, not into the body.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/llm/parse/{kind} (the `ParseAnswer` operationId).
+func (c *ClientWithResponses) ParseAnswerWithResponse(ctx context.Context, kind AnswerKind, body ParseAnswerJSONRequestBody, reqEditors ...RequestEditorFn) (*ParseAnswerResponse, error) {
+	rsp, err := c.ParseAnswer(ctx, kind, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseParseAnswerResponse(rsp)
+}
+
+// SanitizeTextWithBodyWithResponse Make a text safe
+//
+// By the rules that sidecars make answers safe by. `context` is the kind of place that the text goes to; `actions` are those that differ from the context's. Nothing is kept of the text.
+//
+// A text that is blocked ends before the match: `text` is what stands before it. At most 256 findings are told; those beyond are acted on all the same.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/llm/sanitize (the `SanitizeText` operationId).
+func (c *ClientWithResponses) SanitizeTextWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SanitizeTextResponse, error) {
+	rsp, err := c.SanitizeTextWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSanitizeTextResponse(rsp)
+}
+
+// SanitizeTextWithResponse Make a text safe
+//
+// By the rules that sidecars make answers safe by. `context` is the kind of place that the text goes to; `actions` are those that differ from the context's. Nothing is kept of the text.
+//
+// A text that is blocked ends before the match: `text` is what stands before it. At most 256 findings are told; those beyond are acted on all the same.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/llm/sanitize (the `SanitizeText` operationId).
+func (c *ClientWithResponses) SanitizeTextWithResponse(ctx context.Context, body SanitizeTextJSONRequestBody, reqEditors ...RequestEditorFn) (*SanitizeTextResponse, error) {
+	rsp, err := c.SanitizeText(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSanitizeTextResponse(rsp)
 }
 
 // ListSidecarsWithResponse List sidecars
@@ -13878,6 +15249,123 @@ func ParseListBudgetTransactionsResponse(rsp *http.Response) (*ListBudgetTransac
 	return response, nil
 }
 
+// ParseListBreakersResponse parses an HTTP response from a ListBreakersWithResponse call
+func ParseListBreakersResponse(rsp *http.Response) (*ListBreakersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBreakersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BreakerList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListBreakersResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseResetBreakersResponse parses an HTTP response from a ResetBreakersWithResponse call
+func ParseResetBreakersResponse(rsp *http.Response) (*ResetBreakersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResetBreakersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BreakersReset
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetBreakerResponse parses an HTTP response from a GetBreakerWithResponse call
+func ParseGetBreakerResponse(rsp *http.Response) (*GetBreakerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBreakerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Breaker
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseResetBreakerResponse parses an HTTP response from a ResetBreakerWithResponse call
+func ParseResetBreakerResponse(rsp *http.Response) (*ResetBreakerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResetBreakerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Breaker
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListClientsResponse parses an HTTP response from a ListClientsWithResponse call
 func ParseListClientsResponse(rsp *http.Response) (*ListClientsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -14180,6 +15668,58 @@ func ParseGetHealthV1Response(rsp *http.Response) (*GetHealthV1Response, error) 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Health
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseParseAnswerResponse parses an HTTP response from a ParseAnswerWithResponse call
+func ParseParseAnswerResponse(rsp *http.Response) (*ParseAnswerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ParseAnswerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ParsedAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSanitizeTextResponse parses an HTTP response from a SanitizeTextWithResponse call
+func ParseSanitizeTextResponse(rsp *http.Response) (*SanitizeTextResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SanitizeTextResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SanitizedText
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -134,6 +134,7 @@ type Down struct {
 	//	*Down_Live
 	//	*Down_Beat
 	//	*Down_Stored
+	//	*Down_Breakers
 	Message       isDown_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -221,6 +222,15 @@ func (x *Down) GetStored() *Stored {
 	return nil
 }
 
+func (x *Down) GetBreakers() *BreakerOrders {
+	if x != nil {
+		if x, ok := x.Message.(*Down_Breakers); ok {
+			return x.Breakers
+		}
+	}
+	return nil
+}
+
 type isDown_Message interface {
 	isDown_Message()
 }
@@ -245,6 +255,10 @@ type Down_Stored struct {
 	Stored *Stored `protobuf:"bytes,5,opt,name=stored,proto3,oneof"`
 }
 
+type Down_Breakers struct {
+	Breakers *BreakerOrders `protobuf:"bytes,6,opt,name=breakers,proto3,oneof"`
+}
+
 func (*Down_Welcome) isDown_Message() {}
 
 func (*Down_Revision) isDown_Message() {}
@@ -254,6 +268,8 @@ func (*Down_Live) isDown_Message() {}
 func (*Down_Beat) isDown_Message() {}
 
 func (*Down_Stored) isDown_Message() {}
+
+func (*Down_Breakers) isDown_Message() {}
 
 // Hello is the first message of a stream.
 type Hello struct {
@@ -330,7 +346,10 @@ type Status struct {
 	NowUnixMs int64 `protobuf:"varint,4,opt,name=now_unix_ms,json=nowUnixMs,proto3" json:"now_unix_ms,omitempty"`
 	// The newest activation that was refused, by the sidecar or by Envoy; absent
 	// when a later one was taken.
-	Refused       *Refused `protobuf:"bytes,5,opt,name=refused,proto3" json:"refused,omitempty"`
+	Refused *Refused `protobuf:"bytes,5,opt,name=refused,proto3" json:"refused,omitempty"`
+	// The breakers of the policy set's upstreams, at most 512. One of a name that
+	// no upstream can have, or of a phase that is not known, is passed over.
+	Breakers      []*Breaker `protobuf:"bytes,6,rep,name=breakers,proto3" json:"breakers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -400,6 +419,156 @@ func (x *Status) GetRefused() *Refused {
 	return nil
 }
 
+func (x *Status) GetBreakers() []*Breaker {
+	if x != nil {
+		return x.Breakers
+	}
+	return nil
+}
+
+// Breaker is the circuit breaker of one upstream at one sidecar. How long ago
+// something was is at least 1 ms; 0 is never.
+type Breaker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// closed, open or half_open.
+	Phase string `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
+	// Failures in a row.
+	ConsecutiveFailures int64 `protobuf:"varint,3,opt,name=consecutive_failures,json=consecutiveFailures,proto3" json:"consecutive_failures,omitempty"`
+	TotalFailures       int64 `protobuf:"varint,4,opt,name=total_failures,json=totalFailures,proto3" json:"total_failures,omitempty"`
+	// That ended.
+	TotalCalls int64 `protobuf:"varint,5,opt,name=total_calls,json=totalCalls,proto3" json:"total_calls,omitempty"`
+	// 0 while closed.
+	OpenedMsAgo int64 `protobuf:"varint,6,opt,name=opened_ms_ago,json=openedMsAgo,proto3" json:"opened_ms_ago,omitempty"`
+	// While not closed.
+	ProbeInMs int64 `protobuf:"varint,7,opt,name=probe_in_ms,json=probeInMs,proto3" json:"probe_in_ms,omitempty"`
+	// When a call came last, whether it passed or not.
+	CalledMsAgo int64 `protobuf:"varint,8,opt,name=called_ms_ago,json=calledMsAgo,proto3" json:"called_ms_ago,omitempty"`
+	// It is open by an order alone, not by what was seen here.
+	Ordered bool `protobuf:"varint,9,opt,name=ordered,proto3" json:"ordered,omitempty"`
+	// The last that was followed, 0 for none.
+	Order int64 `protobuf:"varint,10,opt,name=order,proto3" json:"order,omitempty"`
+	// So many in a row open it, for so long.
+	Failures      int32 `protobuf:"varint,11,opt,name=failures,proto3" json:"failures,omitempty"`
+	RecoveryMs    int64 `protobuf:"varint,12,opt,name=recovery_ms,json=recoveryMs,proto3" json:"recovery_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Breaker) Reset() {
+	*x = Breaker{}
+	mi := &file_sidecar_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Breaker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Breaker) ProtoMessage() {}
+
+func (x *Breaker) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
+func (*Breaker) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Breaker) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Breaker) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *Breaker) GetConsecutiveFailures() int64 {
+	if x != nil {
+		return x.ConsecutiveFailures
+	}
+	return 0
+}
+
+func (x *Breaker) GetTotalFailures() int64 {
+	if x != nil {
+		return x.TotalFailures
+	}
+	return 0
+}
+
+func (x *Breaker) GetTotalCalls() int64 {
+	if x != nil {
+		return x.TotalCalls
+	}
+	return 0
+}
+
+func (x *Breaker) GetOpenedMsAgo() int64 {
+	if x != nil {
+		return x.OpenedMsAgo
+	}
+	return 0
+}
+
+func (x *Breaker) GetProbeInMs() int64 {
+	if x != nil {
+		return x.ProbeInMs
+	}
+	return 0
+}
+
+func (x *Breaker) GetCalledMsAgo() int64 {
+	if x != nil {
+		return x.CalledMsAgo
+	}
+	return 0
+}
+
+func (x *Breaker) GetOrdered() bool {
+	if x != nil {
+		return x.Ordered
+	}
+	return false
+}
+
+func (x *Breaker) GetOrder() int64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *Breaker) GetFailures() int32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *Breaker) GetRecoveryMs() int64 {
+	if x != nil {
+		return x.RecoveryMs
+	}
+	return 0
+}
+
 type Refused struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Generation int64                  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -412,7 +581,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_sidecar_proto_msgTypes[4]
+	mi := &file_sidecar_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -424,7 +593,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[4]
+	mi := &file_sidecar_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -437,7 +606,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{4}
+	return file_sidecar_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Refused) GetGeneration() int64 {
@@ -474,7 +643,7 @@ type Records struct {
 
 func (x *Records) Reset() {
 	*x = Records{}
-	mi := &file_sidecar_proto_msgTypes[5]
+	mi := &file_sidecar_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +655,7 @@ func (x *Records) String() string {
 func (*Records) ProtoMessage() {}
 
 func (x *Records) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[5]
+	mi := &file_sidecar_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +668,7 @@ func (x *Records) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Records.ProtoReflect.Descriptor instead.
 func (*Records) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{5}
+	return file_sidecar_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Records) GetBatch() int64 {
@@ -526,7 +695,7 @@ type Stored struct {
 
 func (x *Stored) Reset() {
 	*x = Stored{}
-	mi := &file_sidecar_proto_msgTypes[6]
+	mi := &file_sidecar_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +707,7 @@ func (x *Stored) String() string {
 func (*Stored) ProtoMessage() {}
 
 func (x *Stored) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[6]
+	mi := &file_sidecar_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +720,7 @@ func (x *Stored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stored.ProtoReflect.Descriptor instead.
 func (*Stored) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{6}
+	return file_sidecar_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Stored) GetBatch() int64 {
@@ -579,7 +748,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_sidecar_proto_msgTypes[7]
+	mi := &file_sidecar_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +760,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[7]
+	mi := &file_sidecar_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +773,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{7}
+	return file_sidecar_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Welcome) GetSidecarId() string {
@@ -683,7 +852,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_sidecar_proto_msgTypes[8]
+	mi := &file_sidecar_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +864,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[8]
+	mi := &file_sidecar_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +877,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{8}
+	return file_sidecar_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Revision) GetPolicySet() string {
@@ -777,7 +946,7 @@ type Live struct {
 
 func (x *Live) Reset() {
 	*x = Live{}
-	mi := &file_sidecar_proto_msgTypes[9]
+	mi := &file_sidecar_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +958,7 @@ func (x *Live) String() string {
 func (*Live) ProtoMessage() {}
 
 func (x *Live) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[9]
+	mi := &file_sidecar_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +971,7 @@ func (x *Live) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Live.ProtoReflect.Descriptor instead.
 func (*Live) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{9}
+	return file_sidecar_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Live) GetEpoch() int64 {
@@ -858,7 +1027,7 @@ type RevokedSubject struct {
 
 func (x *RevokedSubject) Reset() {
 	*x = RevokedSubject{}
-	mi := &file_sidecar_proto_msgTypes[10]
+	mi := &file_sidecar_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +1039,7 @@ func (x *RevokedSubject) String() string {
 func (*RevokedSubject) ProtoMessage() {}
 
 func (x *RevokedSubject) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[10]
+	mi := &file_sidecar_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +1052,7 @@ func (x *RevokedSubject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedSubject.ProtoReflect.Descriptor instead.
 func (*RevokedSubject) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{10}
+	return file_sidecar_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RevokedSubject) GetSubject() string {
@@ -912,7 +1081,7 @@ type RevokedToken struct {
 
 func (x *RevokedToken) Reset() {
 	*x = RevokedToken{}
-	mi := &file_sidecar_proto_msgTypes[11]
+	mi := &file_sidecar_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1093,7 @@ func (x *RevokedToken) String() string {
 func (*RevokedToken) ProtoMessage() {}
 
 func (x *RevokedToken) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[11]
+	mi := &file_sidecar_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1106,7 @@ func (x *RevokedToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedToken.ProtoReflect.Descriptor instead.
 func (*RevokedToken) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{11}
+	return file_sidecar_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RevokedToken) GetTenant() string {
@@ -965,7 +1134,7 @@ type BlockedAgent struct {
 
 func (x *BlockedAgent) Reset() {
 	*x = BlockedAgent{}
-	mi := &file_sidecar_proto_msgTypes[12]
+	mi := &file_sidecar_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1146,7 @@ func (x *BlockedAgent) String() string {
 func (*BlockedAgent) ProtoMessage() {}
 
 func (x *BlockedAgent) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[12]
+	mi := &file_sidecar_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1159,7 @@ func (x *BlockedAgent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockedAgent.ProtoReflect.Descriptor instead.
 func (*BlockedAgent) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BlockedAgent) GetTenant() string {
@@ -1014,6 +1183,119 @@ func (x *BlockedAgent) GetName() string {
 	return ""
 }
 
+// BreakerOrders are all orders for the breakers of the sidecar's policy set. They
+// replace those that were sent before.
+type BreakerOrders struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 512, each of another name.
+	Orders        []*BreakerOrder `protobuf:"bytes,1,rep,name=orders,proto3" json:"orders,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BreakerOrders) Reset() {
+	*x = BreakerOrders{}
+	mi := &file_sidecar_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BreakerOrders) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BreakerOrders) ProtoMessage() {}
+
+func (x *BreakerOrders) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BreakerOrders.ProtoReflect.Descriptor instead.
+func (*BreakerOrders) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *BreakerOrders) GetOrders() []*BreakerOrder {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
+}
+
+// BreakerOrder is what all sidecars are to do with a breaker. Numbers rise with
+// each order for the name; 0 is none. Each is followed once: first the closing, if
+// it was not followed yet, then the opening.
+type BreakerOrder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The last order to close.
+	Close int64 `protobuf:"varint,2,opt,name=close,proto3" json:"close,omitempty"`
+	// The order to open, while it is in force. The end of one closes nothing: each
+	// sidecar's own probe does.
+	Open          int64 `protobuf:"varint,3,opt,name=open,proto3" json:"open,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BreakerOrder) Reset() {
+	*x = BreakerOrder{}
+	mi := &file_sidecar_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BreakerOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BreakerOrder) ProtoMessage() {}
+
+func (x *BreakerOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BreakerOrder.ProtoReflect.Descriptor instead.
+func (*BreakerOrder) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *BreakerOrder) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BreakerOrder) GetClose() int64 {
+	if x != nil {
+		return x.Close
+	}
+	return 0
+}
+
+func (x *BreakerOrder) GetOpen() int64 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
 // Beat says that what was sent is all there is: control has just asked the
 // database. A control that can't does not send it.
 type Beat struct {
@@ -1029,7 +1311,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_sidecar_proto_msgTypes[13]
+	mi := &file_sidecar_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1323,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[13]
+	mi := &file_sidecar_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1336,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Beat) GetEpoch() int64 {
@@ -1090,7 +1372,7 @@ type TakeRateRequest struct {
 
 func (x *TakeRateRequest) Reset() {
 	*x = TakeRateRequest{}
-	mi := &file_sidecar_proto_msgTypes[14]
+	mi := &file_sidecar_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1384,7 @@ func (x *TakeRateRequest) String() string {
 func (*TakeRateRequest) ProtoMessage() {}
 
 func (x *TakeRateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[14]
+	mi := &file_sidecar_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1397,7 @@ func (x *TakeRateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRateRequest.ProtoReflect.Descriptor instead.
 func (*TakeRateRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TakeRateRequest) GetTenant() string {
@@ -1147,7 +1429,7 @@ type RateAsk struct {
 
 func (x *RateAsk) Reset() {
 	*x = RateAsk{}
-	mi := &file_sidecar_proto_msgTypes[15]
+	mi := &file_sidecar_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1441,7 @@ func (x *RateAsk) String() string {
 func (*RateAsk) ProtoMessage() {}
 
 func (x *RateAsk) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[15]
+	mi := &file_sidecar_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1454,7 @@ func (x *RateAsk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateAsk.ProtoReflect.Descriptor instead.
 func (*RateAsk) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{15}
+	return file_sidecar_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RateAsk) GetRule() string {
@@ -1233,7 +1515,7 @@ type TakeRateResponse struct {
 
 func (x *TakeRateResponse) Reset() {
 	*x = TakeRateResponse{}
-	mi := &file_sidecar_proto_msgTypes[16]
+	mi := &file_sidecar_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1527,7 @@ func (x *TakeRateResponse) String() string {
 func (*TakeRateResponse) ProtoMessage() {}
 
 func (x *TakeRateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_proto_msgTypes[16]
+	mi := &file_sidecar_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1540,7 @@ func (x *TakeRateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRateResponse.ProtoReflect.Descriptor instead.
 func (*TakeRateResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_proto_rawDescGZIP(), []int{16}
+	return file_sidecar_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TakeRateResponse) GetAllowed() bool {
@@ -1296,6 +1578,915 @@ func (x *TakeRateResponse) GetRetryAfterMs() int64 {
 	return 0
 }
 
+type LedgerUp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*LedgerUp_Hello
+	//	*LedgerUp_Reserve
+	//	*LedgerUp_Settle
+	//	*LedgerUp_Replayed
+	Message       isLedgerUp_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LedgerUp) Reset() {
+	*x = LedgerUp{}
+	mi := &file_sidecar_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LedgerUp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LedgerUp) ProtoMessage() {}
+
+func (x *LedgerUp) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LedgerUp.ProtoReflect.Descriptor instead.
+func (*LedgerUp) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *LedgerUp) GetMessage() isLedgerUp_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *LedgerUp) GetHello() *LedgerHello {
+	if x != nil {
+		if x, ok := x.Message.(*LedgerUp_Hello); ok {
+			return x.Hello
+		}
+	}
+	return nil
+}
+
+func (x *LedgerUp) GetReserve() *Reserve {
+	if x != nil {
+		if x, ok := x.Message.(*LedgerUp_Reserve); ok {
+			return x.Reserve
+		}
+	}
+	return nil
+}
+
+func (x *LedgerUp) GetSettle() *Settle {
+	if x != nil {
+		if x, ok := x.Message.(*LedgerUp_Settle); ok {
+			return x.Settle
+		}
+	}
+	return nil
+}
+
+func (x *LedgerUp) GetReplayed() *Replayed {
+	if x != nil {
+		if x, ok := x.Message.(*LedgerUp_Replayed); ok {
+			return x.Replayed
+		}
+	}
+	return nil
+}
+
+type isLedgerUp_Message interface {
+	isLedgerUp_Message()
+}
+
+type LedgerUp_Hello struct {
+	Hello *LedgerHello `protobuf:"bytes,1,opt,name=hello,proto3,oneof"`
+}
+
+type LedgerUp_Reserve struct {
+	Reserve *Reserve `protobuf:"bytes,2,opt,name=reserve,proto3,oneof"`
+}
+
+type LedgerUp_Settle struct {
+	Settle *Settle `protobuf:"bytes,3,opt,name=settle,proto3,oneof"`
+}
+
+type LedgerUp_Replayed struct {
+	Replayed *Replayed `protobuf:"bytes,4,opt,name=replayed,proto3,oneof"`
+}
+
+func (*LedgerUp_Hello) isLedgerUp_Message() {}
+
+func (*LedgerUp_Reserve) isLedgerUp_Message() {}
+
+func (*LedgerUp_Settle) isLedgerUp_Message() {}
+
+func (*LedgerUp_Replayed) isLedgerUp_Message() {}
+
+type LedgerDown struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*LedgerDown_Ready
+	//	*LedgerDown_Reserved
+	//	*LedgerDown_Settled
+	//	*LedgerDown_Closed
+	Message       isLedgerDown_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LedgerDown) Reset() {
+	*x = LedgerDown{}
+	mi := &file_sidecar_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LedgerDown) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LedgerDown) ProtoMessage() {}
+
+func (x *LedgerDown) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LedgerDown.ProtoReflect.Descriptor instead.
+func (*LedgerDown) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *LedgerDown) GetMessage() isLedgerDown_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *LedgerDown) GetReady() *Ready {
+	if x != nil {
+		if x, ok := x.Message.(*LedgerDown_Ready); ok {
+			return x.Ready
+		}
+	}
+	return nil
+}
+
+func (x *LedgerDown) GetReserved() *Reserved {
+	if x != nil {
+		if x, ok := x.Message.(*LedgerDown_Reserved); ok {
+			return x.Reserved
+		}
+	}
+	return nil
+}
+
+func (x *LedgerDown) GetSettled() *Settled {
+	if x != nil {
+		if x, ok := x.Message.(*LedgerDown_Settled); ok {
+			return x.Settled
+		}
+	}
+	return nil
+}
+
+func (x *LedgerDown) GetClosed() *Closed {
+	if x != nil {
+		if x, ok := x.Message.(*LedgerDown_Closed); ok {
+			return x.Closed
+		}
+	}
+	return nil
+}
+
+type isLedgerDown_Message interface {
+	isLedgerDown_Message()
+}
+
+type LedgerDown_Ready struct {
+	Ready *Ready `protobuf:"bytes,1,opt,name=ready,proto3,oneof"`
+}
+
+type LedgerDown_Reserved struct {
+	Reserved *Reserved `protobuf:"bytes,2,opt,name=reserved,proto3,oneof"`
+}
+
+type LedgerDown_Settled struct {
+	Settled *Settled `protobuf:"bytes,3,opt,name=settled,proto3,oneof"`
+}
+
+type LedgerDown_Closed struct {
+	Closed *Closed `protobuf:"bytes,4,opt,name=closed,proto3,oneof"`
+}
+
+func (*LedgerDown_Ready) isLedgerDown_Message() {}
+
+func (*LedgerDown_Reserved) isLedgerDown_Message() {}
+
+func (*LedgerDown_Settled) isLedgerDown_Message() {}
+
+func (*LedgerDown_Closed) isLedgerDown_Message() {}
+
+// LedgerHello is the first message of a ledger stream.
+type LedgerHello struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// That of Hello.
+	Incarnation   int64 `protobuf:"varint,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LedgerHello) Reset() {
+	*x = LedgerHello{}
+	mi := &file_sidecar_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LedgerHello) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LedgerHello) ProtoMessage() {}
+
+func (x *LedgerHello) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LedgerHello.ProtoReflect.Descriptor instead.
+func (*LedgerHello) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *LedgerHello) GetIncarnation() int64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+// Ready says that holds may be asked for.
+type Ready struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many messages may be unanswered at once, 1 at least; more are busy.
+	InFlight      int32 `protobuf:"varint,1,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ready) Reset() {
+	*x = Ready{}
+	mi := &file_sidecar_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ready) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ready) ProtoMessage() {}
+
+func (x *Ready) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ready.ProtoReflect.Descriptor instead.
+func (*Ready) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Ready) GetInFlight() int32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+// Reserve asks for a hold. The same again, by the same process, gets the same
+// answer and holds nothing anew.
+type Reserve struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Seq   uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// The sidecar's own, unless that is shared.
+	Tenant string `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// 1 to 255 characters.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// From 1.
+	Attempt int32 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// "" for none.
+	Project string `protobuf:"bytes,5,opt,name=project,proto3" json:"project,omitempty"`
+	// 1 to 10^12.
+	Tokens int64 `protobuf:"varint,6,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// Recorded, and held in no limit.
+	Unlimited bool `protobuf:"varint,7,opt,name=unlimited,proto3" json:"unlimited,omitempty"`
+	// After so long an open hold is charged in full. 1 ms to 7 days.
+	TtlMs int64 `protobuf:"varint,8,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	// SHA-256 of what was asked for.
+	BodyHash   []byte `protobuf:"bytes,9,opt,name=body_hash,json=bodyHash,proto3" json:"body_hash,omitempty"`
+	Model      string `protobuf:"bytes,10,opt,name=model,proto3" json:"model,omitempty"`
+	Subject    string `protobuf:"bytes,11,opt,name=subject,proto3" json:"subject,omitempty"`
+	DecisionId string `protobuf:"bytes,12,opt,name=decision_id,json=decisionId,proto3" json:"decision_id,omitempty"`
+	// UUID, "" for none.
+	TaskId        string `protobuf:"bytes,13,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	Purpose       string `protobuf:"bytes,14,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reserve) Reset() {
+	*x = Reserve{}
+	mi := &file_sidecar_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reserve) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reserve) ProtoMessage() {}
+
+func (x *Reserve) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reserve.ProtoReflect.Descriptor instead.
+func (*Reserve) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Reserve) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Reserve) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Reserve) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Reserve) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Reserve) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *Reserve) GetTokens() int64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *Reserve) GetUnlimited() bool {
+	if x != nil {
+		return x.Unlimited
+	}
+	return false
+}
+
+func (x *Reserve) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *Reserve) GetBodyHash() []byte {
+	if x != nil {
+		return x.BodyHash
+	}
+	return nil
+}
+
+func (x *Reserve) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *Reserve) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Reserve) GetDecisionId() string {
+	if x != nil {
+		return x.DecisionId
+	}
+	return ""
+}
+
+func (x *Reserve) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *Reserve) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
+	}
+	return ""
+}
+
+// Reserved answers Reserve.
+type Reserved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Seq   uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// held: the tokens are held. All else means that nothing may go upstream:
+	// refused, for the reason of denial; settled, it was held once and is no more;
+	// key_reused, the id is another request's; forbidden, the tenant is not the
+	// sidecar's; invalid, it can't be kept; unknown, there is no such tenant; busy,
+	// nothing was done; unavailable, it may have been done: ask again, or release.
+	// What is not known is as unavailable.
+	Verdict string `protobuf:"bytes,2,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// It was given before.
+	Replayed bool `protobuf:"varint,3,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// What is held.
+	Tokens        int64   `protobuf:"varint,4,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	Denial        *Denial `protobuf:"bytes,5,opt,name=denial,proto3" json:"denial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reserved) Reset() {
+	*x = Reserved{}
+	mi := &file_sidecar_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reserved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reserved) ProtoMessage() {}
+
+func (x *Reserved) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reserved.ProtoReflect.Descriptor instead.
+func (*Reserved) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Reserved) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Reserved) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *Reserved) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
+func (x *Reserved) GetTokens() int64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *Reserved) GetDenial() *Denial {
+	if x != nil {
+		return x.Denial
+	}
+	return nil
+}
+
+// Denial is why a hold was refused. Figures are those of the limit that has the
+// least left, where one was too small.
+type Denial struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// exhausted, no_limit, released, unknown_project or unknown_sidecar.
+	Reason    string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	LimitId   string `protobuf:"bytes,2,opt,name=limit_id,json=limitId,proto3" json:"limit_id,omitempty"`
+	Window    string `protobuf:"bytes,3,opt,name=window,proto3" json:"window,omitempty"`
+	Limit     int64  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	Available int64  `protobuf:"varint,5,opt,name=available,proto3" json:"available,omitempty"`
+	Requested int64  `protobuf:"varint,6,opt,name=requested,proto3" json:"requested,omitempty"`
+	// Unix milliseconds, 0 for never.
+	ResetsUnixMs  int64 `protobuf:"varint,7,opt,name=resets_unix_ms,json=resetsUnixMs,proto3" json:"resets_unix_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Denial) Reset() {
+	*x = Denial{}
+	mi := &file_sidecar_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Denial) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Denial) ProtoMessage() {}
+
+func (x *Denial) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Denial.ProtoReflect.Descriptor instead.
+func (*Denial) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Denial) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Denial) GetLimitId() string {
+	if x != nil {
+		return x.LimitId
+	}
+	return ""
+}
+
+func (x *Denial) GetWindow() string {
+	if x != nil {
+		return x.Window
+	}
+	return ""
+}
+
+func (x *Denial) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Denial) GetAvailable() int64 {
+	if x != nil {
+		return x.Available
+	}
+	return 0
+}
+
+func (x *Denial) GetRequested() int64 {
+	if x != nil {
+		return x.Requested
+	}
+	return 0
+}
+
+func (x *Denial) GetResetsUnixMs() int64 {
+	if x != nil {
+		return x.ResetsUnixMs
+	}
+	return 0
+}
+
+// Settle is a second word about a hold, of this or an earlier process of the
+// sidecar. It may be said any number of times.
+type Settle struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Seq       uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Tenant    string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	RequestId string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Attempt   int32                  `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// commit: tokens were used. release: none were; of a request that was never
+	// seen it stays, and denies a Reserve that comes later. top_up: hold tokens in
+	// all, never fewer than before.
+	Action string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
+	Tokens int64  `protobuf:"varint,6,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// Reported far below what was visible.
+	Flagged       bool `protobuf:"varint,7,opt,name=flagged,proto3" json:"flagged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Settle) Reset() {
+	*x = Settle{}
+	mi := &file_sidecar_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Settle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Settle) ProtoMessage() {}
+
+func (x *Settle) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Settle.ProtoReflect.Descriptor instead.
+func (*Settle) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Settle) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Settle) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Settle) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Settle) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Settle) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Settle) GetTokens() int64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *Settle) GetFlagged() bool {
+	if x != nil {
+		return x.Flagged
+	}
+	return false
+}
+
+// Settled answers Settle.
+type Settled struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Seq   uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// done; no_room, of a top-up, which holds what it held; already_committed,
+	// already_released, expired, denied or not_found, as the request stands;
+	// forbidden, invalid or unknown, as of Reserved; busy or unavailable: not now.
+	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Control has decided, and it is not to be said again. A commit or release that
+	// was refused is a dead letter then, unless it says what was said before, or is
+	// invalid.
+	Final         bool `protobuf:"varint,3,opt,name=final,proto3" json:"final,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Settled) Reset() {
+	*x = Settled{}
+	mi := &file_sidecar_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Settled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Settled) ProtoMessage() {}
+
+func (x *Settled) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Settled.ProtoReflect.Descriptor instead.
+func (*Settled) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Settled) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Settled) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Settled) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
+// Replayed says that all that earlier processes of the sidecar left unsaid was
+// said: what they hold still is charged in full. It may come again.
+type Replayed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replayed) Reset() {
+	*x = Replayed{}
+	mi := &file_sidecar_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replayed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replayed) ProtoMessage() {}
+
+func (x *Replayed) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replayed.ProtoReflect.Descriptor instead.
+func (*Replayed) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{29}
+}
+
+// Closed answers Replayed.
+type Closed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// False: not all of it now; say it again later.
+	Done          bool `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Closed) Reset() {
+	*x = Closed{}
+	mi := &file_sidecar_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Closed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Closed) ProtoMessage() {}
+
+func (x *Closed) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Closed.ProtoReflect.Descriptor instead.
+func (*Closed) Descriptor() ([]byte, []int) {
+	return file_sidecar_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Closed) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
 var File_sidecar_proto protoreflect.FileDescriptor
 
 const file_sidecar_proto_rawDesc = "" +
@@ -1305,18 +2496,19 @@ const file_sidecar_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x13.gatehouse.v1.HelloH\x00R\x05hello\x12.\n" +
 	"\x06status\x18\x02 \x01(\v2\x14.gatehouse.v1.StatusH\x00R\x06status\x121\n" +
 	"\arecords\x18\x03 \x01(\v2\x15.gatehouse.v1.RecordsH\x00R\arecordsB\t\n" +
-	"\amessage\"\xfe\x01\n" +
+	"\amessage\"\xb9\x02\n" +
 	"\x04Down\x121\n" +
 	"\awelcome\x18\x01 \x01(\v2\x15.gatehouse.v1.WelcomeH\x00R\awelcome\x124\n" +
 	"\brevision\x18\x02 \x01(\v2\x16.gatehouse.v1.RevisionH\x00R\brevision\x12(\n" +
 	"\x04live\x18\x03 \x01(\v2\x12.gatehouse.v1.LiveH\x00R\x04live\x12(\n" +
 	"\x04beat\x18\x04 \x01(\v2\x12.gatehouse.v1.BeatH\x00R\x04beat\x12.\n" +
-	"\x06stored\x18\x05 \x01(\v2\x14.gatehouse.v1.StoredH\x00R\x06storedB\t\n" +
+	"\x06stored\x18\x05 \x01(\v2\x14.gatehouse.v1.StoredH\x00R\x06stored\x129\n" +
+	"\bbreakers\x18\x06 \x01(\v2\x1b.gatehouse.v1.BreakerOrdersH\x00R\bbreakersB\t\n" +
 	"\amessage\"m\n" +
 	"\x05Hello\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x03R\vincarnation\x12\x14\n" +
 	"\x05build\x18\x02 \x01(\tR\x05build\x12,\n" +
-	"\x06status\x18\x03 \x01(\v2\x14.gatehouse.v1.StatusR\x06status\"\xb4\x01\n" +
+	"\x06status\x18\x03 \x01(\v2\x14.gatehouse.v1.StatusR\x06status\"\xe7\x01\n" +
 	"\x06Status\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x03R\n" +
@@ -1325,7 +2517,24 @@ const file_sidecar_proto_rawDesc = "" +
 	"\n" +
 	"live_epoch\x18\x03 \x01(\x03R\tliveEpoch\x12\x1e\n" +
 	"\vnow_unix_ms\x18\x04 \x01(\x03R\tnowUnixMs\x12/\n" +
-	"\arefused\x18\x05 \x01(\v2\x15.gatehouse.v1.RefusedR\arefused\"]\n" +
+	"\arefused\x18\x05 \x01(\v2\x15.gatehouse.v1.RefusedR\arefused\x121\n" +
+	"\bbreakers\x18\x06 \x03(\v2\x15.gatehouse.v1.BreakerR\bbreakers\"\x83\x03\n" +
+	"\aBreaker\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05phase\x18\x02 \x01(\tR\x05phase\x121\n" +
+	"\x14consecutive_failures\x18\x03 \x01(\x03R\x13consecutiveFailures\x12%\n" +
+	"\x0etotal_failures\x18\x04 \x01(\x03R\rtotalFailures\x12\x1f\n" +
+	"\vtotal_calls\x18\x05 \x01(\x03R\n" +
+	"totalCalls\x12\"\n" +
+	"\ropened_ms_ago\x18\x06 \x01(\x03R\vopenedMsAgo\x12\x1e\n" +
+	"\vprobe_in_ms\x18\a \x01(\x03R\tprobeInMs\x12\"\n" +
+	"\rcalled_ms_ago\x18\b \x01(\x03R\vcalledMsAgo\x12\x18\n" +
+	"\aordered\x18\t \x01(\bR\aordered\x12\x14\n" +
+	"\x05order\x18\n" +
+	" \x01(\x03R\x05order\x12\x1a\n" +
+	"\bfailures\x18\v \x01(\x05R\bfailures\x12\x1f\n" +
+	"\vrecovery_ms\x18\f \x01(\x03R\n" +
+	"recoveryMs\"]\n" +
 	"\aRefused\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x03R\n" +
@@ -1375,7 +2584,13 @@ const file_sidecar_proto_rawDesc = "" +
 	"\fBlockedAgent\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"Z\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"C\n" +
+	"\rBreakerOrders\x122\n" +
+	"\x06orders\x18\x01 \x03(\v2\x1a.gatehouse.v1.BreakerOrderR\x06orders\"L\n" +
+	"\fBreakerOrder\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05close\x18\x02 \x01(\x03R\x05close\x12\x12\n" +
+	"\x04open\x18\x03 \x01(\x03R\x04open\"Z\n" +
 	"\x04Beat\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\x12\x1e\n" +
 	"\vnow_unix_ms\x18\x02 \x01(\x03R\tnowUnixMs\x12\x1c\n" +
@@ -1395,10 +2610,77 @@ const file_sidecar_proto_rawDesc = "" +
 	"\x03ask\x18\x02 \x01(\x05R\x03ask\x12\x1c\n" +
 	"\tremaining\x18\x03 \x01(\x03R\tremaining\x12\x19\n" +
 	"\breset_ms\x18\x04 \x01(\x03R\aresetMs\x12$\n" +
-	"\x0eretry_after_ms\x18\x05 \x01(\x03R\fretryAfterMs2\x87\x01\n" +
+	"\x0eretry_after_ms\x18\x05 \x01(\x03R\fretryAfterMs\"\xe1\x01\n" +
+	"\bLedgerUp\x121\n" +
+	"\x05hello\x18\x01 \x01(\v2\x19.gatehouse.v1.LedgerHelloH\x00R\x05hello\x121\n" +
+	"\areserve\x18\x02 \x01(\v2\x15.gatehouse.v1.ReserveH\x00R\areserve\x12.\n" +
+	"\x06settle\x18\x03 \x01(\v2\x14.gatehouse.v1.SettleH\x00R\x06settle\x124\n" +
+	"\breplayed\x18\x04 \x01(\v2\x16.gatehouse.v1.ReplayedH\x00R\breplayedB\t\n" +
+	"\amessage\"\xdd\x01\n" +
+	"\n" +
+	"LedgerDown\x12+\n" +
+	"\x05ready\x18\x01 \x01(\v2\x13.gatehouse.v1.ReadyH\x00R\x05ready\x124\n" +
+	"\breserved\x18\x02 \x01(\v2\x16.gatehouse.v1.ReservedH\x00R\breserved\x121\n" +
+	"\asettled\x18\x03 \x01(\v2\x15.gatehouse.v1.SettledH\x00R\asettled\x12.\n" +
+	"\x06closed\x18\x04 \x01(\v2\x14.gatehouse.v1.ClosedH\x00R\x06closedB\t\n" +
+	"\amessage\"/\n" +
+	"\vLedgerHello\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\x03R\vincarnation\"$\n" +
+	"\x05Ready\x12\x1b\n" +
+	"\tin_flight\x18\x01 \x01(\x05R\binFlight\"\xf4\x02\n" +
+	"\aReserve\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x18\n" +
+	"\aattempt\x18\x04 \x01(\x05R\aattempt\x12\x18\n" +
+	"\aproject\x18\x05 \x01(\tR\aproject\x12\x16\n" +
+	"\x06tokens\x18\x06 \x01(\x03R\x06tokens\x12\x1c\n" +
+	"\tunlimited\x18\a \x01(\bR\tunlimited\x12\x15\n" +
+	"\x06ttl_ms\x18\b \x01(\x03R\x05ttlMs\x12\x1b\n" +
+	"\tbody_hash\x18\t \x01(\fR\bbodyHash\x12\x14\n" +
+	"\x05model\x18\n" +
+	" \x01(\tR\x05model\x12\x18\n" +
+	"\asubject\x18\v \x01(\tR\asubject\x12\x1f\n" +
+	"\vdecision_id\x18\f \x01(\tR\n" +
+	"decisionId\x12\x17\n" +
+	"\atask_id\x18\r \x01(\tR\x06taskId\x12\x18\n" +
+	"\apurpose\x18\x0e \x01(\tR\apurpose\"\x98\x01\n" +
+	"\bReserved\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
+	"\averdict\x18\x02 \x01(\tR\averdict\x12\x1a\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed\x12\x16\n" +
+	"\x06tokens\x18\x04 \x01(\x03R\x06tokens\x12,\n" +
+	"\x06denial\x18\x05 \x01(\v2\x14.gatehouse.v1.DenialR\x06denial\"\xcb\x01\n" +
+	"\x06Denial\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x19\n" +
+	"\blimit_id\x18\x02 \x01(\tR\alimitId\x12\x16\n" +
+	"\x06window\x18\x03 \x01(\tR\x06window\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x03R\x05limit\x12\x1c\n" +
+	"\tavailable\x18\x05 \x01(\x03R\tavailable\x12\x1c\n" +
+	"\trequested\x18\x06 \x01(\x03R\trequested\x12$\n" +
+	"\x0eresets_unix_ms\x18\a \x01(\x03R\fresetsUnixMs\"\xb5\x01\n" +
+	"\x06Settle\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x18\n" +
+	"\aattempt\x18\x04 \x01(\x05R\aattempt\x12\x16\n" +
+	"\x06action\x18\x05 \x01(\tR\x06action\x12\x16\n" +
+	"\x06tokens\x18\x06 \x01(\x03R\x06tokens\x12\x18\n" +
+	"\aflagged\x18\a \x01(\bR\aflagged\"K\n" +
+	"\aSettled\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
+	"\aoutcome\x18\x02 \x01(\tR\aoutcome\x12\x14\n" +
+	"\x05final\x18\x03 \x01(\bR\x05final\"\n" +
+	"\n" +
+	"\bReplayed\"\x1c\n" +
+	"\x06Closed\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\bR\x04done2\xc7\x01\n" +
 	"\bSidecars\x120\n" +
 	"\x04Sync\x12\x10.gatehouse.v1.Up\x1a\x12.gatehouse.v1.Down(\x010\x01\x12I\n" +
-	"\bTakeRate\x12\x1d.gatehouse.v1.TakeRateRequest\x1a\x1e.gatehouse.v1.TakeRateResponseB\x1cZ\x1agatehouse/api/v1/sidecarpbb\x06proto3"
+	"\bTakeRate\x12\x1d.gatehouse.v1.TakeRateRequest\x1a\x1e.gatehouse.v1.TakeRateResponse\x12>\n" +
+	"\x06Ledger\x12\x16.gatehouse.v1.LedgerUp\x1a\x18.gatehouse.v1.LedgerDown(\x010\x01B\x1cZ\x1agatehouse/api/v1/sidecarpbb\x06proto3"
 
 var (
 	file_sidecar_proto_rawDescOnce sync.Once
@@ -1412,50 +2694,78 @@ func file_sidecar_proto_rawDescGZIP() []byte {
 	return file_sidecar_proto_rawDescData
 }
 
-var file_sidecar_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_sidecar_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_sidecar_proto_goTypes = []any{
 	(*Up)(nil),               // 0: gatehouse.v1.Up
 	(*Down)(nil),             // 1: gatehouse.v1.Down
 	(*Hello)(nil),            // 2: gatehouse.v1.Hello
 	(*Status)(nil),           // 3: gatehouse.v1.Status
-	(*Refused)(nil),          // 4: gatehouse.v1.Refused
-	(*Records)(nil),          // 5: gatehouse.v1.Records
-	(*Stored)(nil),           // 6: gatehouse.v1.Stored
-	(*Welcome)(nil),          // 7: gatehouse.v1.Welcome
-	(*Revision)(nil),         // 8: gatehouse.v1.Revision
-	(*Live)(nil),             // 9: gatehouse.v1.Live
-	(*RevokedSubject)(nil),   // 10: gatehouse.v1.RevokedSubject
-	(*RevokedToken)(nil),     // 11: gatehouse.v1.RevokedToken
-	(*BlockedAgent)(nil),     // 12: gatehouse.v1.BlockedAgent
-	(*Beat)(nil),             // 13: gatehouse.v1.Beat
-	(*TakeRateRequest)(nil),  // 14: gatehouse.v1.TakeRateRequest
-	(*RateAsk)(nil),          // 15: gatehouse.v1.RateAsk
-	(*TakeRateResponse)(nil), // 16: gatehouse.v1.TakeRateResponse
+	(*Breaker)(nil),          // 4: gatehouse.v1.Breaker
+	(*Refused)(nil),          // 5: gatehouse.v1.Refused
+	(*Records)(nil),          // 6: gatehouse.v1.Records
+	(*Stored)(nil),           // 7: gatehouse.v1.Stored
+	(*Welcome)(nil),          // 8: gatehouse.v1.Welcome
+	(*Revision)(nil),         // 9: gatehouse.v1.Revision
+	(*Live)(nil),             // 10: gatehouse.v1.Live
+	(*RevokedSubject)(nil),   // 11: gatehouse.v1.RevokedSubject
+	(*RevokedToken)(nil),     // 12: gatehouse.v1.RevokedToken
+	(*BlockedAgent)(nil),     // 13: gatehouse.v1.BlockedAgent
+	(*BreakerOrders)(nil),    // 14: gatehouse.v1.BreakerOrders
+	(*BreakerOrder)(nil),     // 15: gatehouse.v1.BreakerOrder
+	(*Beat)(nil),             // 16: gatehouse.v1.Beat
+	(*TakeRateRequest)(nil),  // 17: gatehouse.v1.TakeRateRequest
+	(*RateAsk)(nil),          // 18: gatehouse.v1.RateAsk
+	(*TakeRateResponse)(nil), // 19: gatehouse.v1.TakeRateResponse
+	(*LedgerUp)(nil),         // 20: gatehouse.v1.LedgerUp
+	(*LedgerDown)(nil),       // 21: gatehouse.v1.LedgerDown
+	(*LedgerHello)(nil),      // 22: gatehouse.v1.LedgerHello
+	(*Ready)(nil),            // 23: gatehouse.v1.Ready
+	(*Reserve)(nil),          // 24: gatehouse.v1.Reserve
+	(*Reserved)(nil),         // 25: gatehouse.v1.Reserved
+	(*Denial)(nil),           // 26: gatehouse.v1.Denial
+	(*Settle)(nil),           // 27: gatehouse.v1.Settle
+	(*Settled)(nil),          // 28: gatehouse.v1.Settled
+	(*Replayed)(nil),         // 29: gatehouse.v1.Replayed
+	(*Closed)(nil),           // 30: gatehouse.v1.Closed
 }
 var file_sidecar_proto_depIdxs = []int32{
 	2,  // 0: gatehouse.v1.Up.hello:type_name -> gatehouse.v1.Hello
 	3,  // 1: gatehouse.v1.Up.status:type_name -> gatehouse.v1.Status
-	5,  // 2: gatehouse.v1.Up.records:type_name -> gatehouse.v1.Records
-	7,  // 3: gatehouse.v1.Down.welcome:type_name -> gatehouse.v1.Welcome
-	8,  // 4: gatehouse.v1.Down.revision:type_name -> gatehouse.v1.Revision
-	9,  // 5: gatehouse.v1.Down.live:type_name -> gatehouse.v1.Live
-	13, // 6: gatehouse.v1.Down.beat:type_name -> gatehouse.v1.Beat
-	6,  // 7: gatehouse.v1.Down.stored:type_name -> gatehouse.v1.Stored
-	3,  // 8: gatehouse.v1.Hello.status:type_name -> gatehouse.v1.Status
-	4,  // 9: gatehouse.v1.Status.refused:type_name -> gatehouse.v1.Refused
-	10, // 10: gatehouse.v1.Live.subjects:type_name -> gatehouse.v1.RevokedSubject
-	11, // 11: gatehouse.v1.Live.tokens:type_name -> gatehouse.v1.RevokedToken
-	12, // 12: gatehouse.v1.Live.agents:type_name -> gatehouse.v1.BlockedAgent
-	15, // 13: gatehouse.v1.TakeRateRequest.asks:type_name -> gatehouse.v1.RateAsk
-	0,  // 14: gatehouse.v1.Sidecars.Sync:input_type -> gatehouse.v1.Up
-	14, // 15: gatehouse.v1.Sidecars.TakeRate:input_type -> gatehouse.v1.TakeRateRequest
-	1,  // 16: gatehouse.v1.Sidecars.Sync:output_type -> gatehouse.v1.Down
-	16, // 17: gatehouse.v1.Sidecars.TakeRate:output_type -> gatehouse.v1.TakeRateResponse
-	16, // [16:18] is the sub-list for method output_type
-	14, // [14:16] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	6,  // 2: gatehouse.v1.Up.records:type_name -> gatehouse.v1.Records
+	8,  // 3: gatehouse.v1.Down.welcome:type_name -> gatehouse.v1.Welcome
+	9,  // 4: gatehouse.v1.Down.revision:type_name -> gatehouse.v1.Revision
+	10, // 5: gatehouse.v1.Down.live:type_name -> gatehouse.v1.Live
+	16, // 6: gatehouse.v1.Down.beat:type_name -> gatehouse.v1.Beat
+	7,  // 7: gatehouse.v1.Down.stored:type_name -> gatehouse.v1.Stored
+	14, // 8: gatehouse.v1.Down.breakers:type_name -> gatehouse.v1.BreakerOrders
+	3,  // 9: gatehouse.v1.Hello.status:type_name -> gatehouse.v1.Status
+	5,  // 10: gatehouse.v1.Status.refused:type_name -> gatehouse.v1.Refused
+	4,  // 11: gatehouse.v1.Status.breakers:type_name -> gatehouse.v1.Breaker
+	11, // 12: gatehouse.v1.Live.subjects:type_name -> gatehouse.v1.RevokedSubject
+	12, // 13: gatehouse.v1.Live.tokens:type_name -> gatehouse.v1.RevokedToken
+	13, // 14: gatehouse.v1.Live.agents:type_name -> gatehouse.v1.BlockedAgent
+	15, // 15: gatehouse.v1.BreakerOrders.orders:type_name -> gatehouse.v1.BreakerOrder
+	18, // 16: gatehouse.v1.TakeRateRequest.asks:type_name -> gatehouse.v1.RateAsk
+	22, // 17: gatehouse.v1.LedgerUp.hello:type_name -> gatehouse.v1.LedgerHello
+	24, // 18: gatehouse.v1.LedgerUp.reserve:type_name -> gatehouse.v1.Reserve
+	27, // 19: gatehouse.v1.LedgerUp.settle:type_name -> gatehouse.v1.Settle
+	29, // 20: gatehouse.v1.LedgerUp.replayed:type_name -> gatehouse.v1.Replayed
+	23, // 21: gatehouse.v1.LedgerDown.ready:type_name -> gatehouse.v1.Ready
+	25, // 22: gatehouse.v1.LedgerDown.reserved:type_name -> gatehouse.v1.Reserved
+	28, // 23: gatehouse.v1.LedgerDown.settled:type_name -> gatehouse.v1.Settled
+	30, // 24: gatehouse.v1.LedgerDown.closed:type_name -> gatehouse.v1.Closed
+	26, // 25: gatehouse.v1.Reserved.denial:type_name -> gatehouse.v1.Denial
+	0,  // 26: gatehouse.v1.Sidecars.Sync:input_type -> gatehouse.v1.Up
+	17, // 27: gatehouse.v1.Sidecars.TakeRate:input_type -> gatehouse.v1.TakeRateRequest
+	20, // 28: gatehouse.v1.Sidecars.Ledger:input_type -> gatehouse.v1.LedgerUp
+	1,  // 29: gatehouse.v1.Sidecars.Sync:output_type -> gatehouse.v1.Down
+	19, // 30: gatehouse.v1.Sidecars.TakeRate:output_type -> gatehouse.v1.TakeRateResponse
+	21, // 31: gatehouse.v1.Sidecars.Ledger:output_type -> gatehouse.v1.LedgerDown
+	29, // [29:32] is the sub-list for method output_type
+	26, // [26:29] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_proto_init() }
@@ -1474,6 +2784,19 @@ func file_sidecar_proto_init() {
 		(*Down_Live)(nil),
 		(*Down_Beat)(nil),
 		(*Down_Stored)(nil),
+		(*Down_Breakers)(nil),
+	}
+	file_sidecar_proto_msgTypes[20].OneofWrappers = []any{
+		(*LedgerUp_Hello)(nil),
+		(*LedgerUp_Reserve)(nil),
+		(*LedgerUp_Settle)(nil),
+		(*LedgerUp_Replayed)(nil),
+	}
+	file_sidecar_proto_msgTypes[21].OneofWrappers = []any{
+		(*LedgerDown_Ready)(nil),
+		(*LedgerDown_Reserved)(nil),
+		(*LedgerDown_Settled)(nil),
+		(*LedgerDown_Closed)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1481,7 +2804,7 @@ func file_sidecar_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_proto_rawDesc), len(file_sidecar_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

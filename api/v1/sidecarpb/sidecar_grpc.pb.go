@@ -27,6 +27,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Sidecars_Sync_FullMethodName     = "/gatehouse.v1.Sidecars/Sync"
 	Sidecars_TakeRate_FullMethodName = "/gatehouse.v1.Sidecars/TakeRate"
+	Sidecars_Ledger_FullMethodName   = "/gatehouse.v1.Sidecars/Ledger"
 )
 
 // SidecarsClient is the client API for Sidecars service.
@@ -42,6 +43,16 @@ type SidecarsClient interface {
 	// PERMISSION_DENIED: the tenant is not the sidecar's. UNAVAILABLE: nothing was
 	// decided; what was taken, if anything, is lost.
 	TakeRate(ctx context.Context, in *TakeRateRequest, opts ...grpc.CallOption) (*TakeRateResponse, error)
+	// Ledger is a sidecar's line to the ledger of tokens, one long-lived stream of
+	// its process. The sidecar begins with LedgerHello; control answers with Ready,
+	// and then each message with the one of the same seq, in any order. Messages
+	// about one request (tenant, request_id, attempt) are done in the order in which
+	// they came. Whose a hold is, and of which process, control knows from the
+	// stream: no message says it. What is wrong with a message is its own answer,
+	// and nothing to the others. When the stream ends, whatever was not answered
+	// may have been done or not: say it again on the next one.
+	// UNAUTHENTICATED: the credential is unknown or revoked.
+	Ledger(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LedgerUp, LedgerDown], error)
 }
 
 type sidecarsClient struct {
@@ -75,6 +86,19 @@ func (c *sidecarsClient) TakeRate(ctx context.Context, in *TakeRateRequest, opts
 	return out, nil
 }
 
+func (c *sidecarsClient) Ledger(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LedgerUp, LedgerDown], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Sidecars_ServiceDesc.Streams[1], Sidecars_Ledger_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[LedgerUp, LedgerDown]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Sidecars_LedgerClient = grpc.BidiStreamingClient[LedgerUp, LedgerDown]
+
 // SidecarsServer is the server API for Sidecars service.
 // All implementations must embed UnimplementedSidecarsServer
 // for forward compatibility.
@@ -88,6 +112,16 @@ type SidecarsServer interface {
 	// PERMISSION_DENIED: the tenant is not the sidecar's. UNAVAILABLE: nothing was
 	// decided; what was taken, if anything, is lost.
 	TakeRate(context.Context, *TakeRateRequest) (*TakeRateResponse, error)
+	// Ledger is a sidecar's line to the ledger of tokens, one long-lived stream of
+	// its process. The sidecar begins with LedgerHello; control answers with Ready,
+	// and then each message with the one of the same seq, in any order. Messages
+	// about one request (tenant, request_id, attempt) are done in the order in which
+	// they came. Whose a hold is, and of which process, control knows from the
+	// stream: no message says it. What is wrong with a message is its own answer,
+	// and nothing to the others. When the stream ends, whatever was not answered
+	// may have been done or not: say it again on the next one.
+	// UNAUTHENTICATED: the credential is unknown or revoked.
+	Ledger(grpc.BidiStreamingServer[LedgerUp, LedgerDown]) error
 	mustEmbedUnimplementedSidecarsServer()
 }
 
@@ -103,6 +137,9 @@ func (UnimplementedSidecarsServer) Sync(grpc.BidiStreamingServer[Up, Down]) erro
 }
 func (UnimplementedSidecarsServer) TakeRate(context.Context, *TakeRateRequest) (*TakeRateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TakeRate not implemented")
+}
+func (UnimplementedSidecarsServer) Ledger(grpc.BidiStreamingServer[LedgerUp, LedgerDown]) error {
+	return status.Error(codes.Unimplemented, "method Ledger not implemented")
 }
 func (UnimplementedSidecarsServer) mustEmbedUnimplementedSidecarsServer() {}
 func (UnimplementedSidecarsServer) testEmbeddedByValue()                  {}
@@ -150,6 +187,13 @@ func _Sidecars_TakeRate_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Sidecars_Ledger_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(SidecarsServer).Ledger(&grpc.GenericServerStream[LedgerUp, LedgerDown]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Sidecars_LedgerServer = grpc.BidiStreamingServer[LedgerUp, LedgerDown]
+
 // Sidecars_ServiceDesc is the grpc.ServiceDesc for Sidecars service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -166,6 +210,12 @@ var Sidecars_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Sync",
 			Handler:       _Sidecars_Sync_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Ledger",
+			Handler:       _Sidecars_Ledger_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

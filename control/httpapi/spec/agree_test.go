@@ -84,6 +84,13 @@ func near(t *rapid.T, s *openapi3.Schema) any {
 	if s.Type.Is("integer") {
 		return rapid.Int64Range(int64(*s.Min)-2, int64(*s.Max)+2).Draw(t, "number")
 	}
+	if s.Type.Is("array") {
+		list := []any{}
+		for range rapid.SampledFrom([]int{0, 1, 2, int(*s.MaxItems), int(*s.MaxItems) + 1}).Draw(t, "items") {
+			list = append(list, near(t, s.Items.Value))
+		}
+		return list
+	}
 	return nearText(t, s)
 }
 

@@ -86,8 +86,12 @@ func (c *checker) value(s *Schema, at jsontext.Pointer) {
 		c.skip()
 		return
 	}
-	if s.kind == Object {
+	switch s.kind {
+	case Object:
 		c.object(s, at)
+		return
+	case Array:
+		c.array(s, at)
 		return
 	}
 	tok, err := c.in.ReadToken()
@@ -103,6 +107,18 @@ func (c *checker) value(s *Schema, at jsontext.Pointer) {
 func (c *checker) skip() {
 	if err := c.in.SkipValue(); err != nil {
 		c.err = err
+	}
+}
+
+func (c *checker) array(s *Schema, at jsontext.Pointer) {
+	c.skipDelimiter()
+	n := 0
+	for ; c.err == nil && c.in.PeekKind() != ']'; n++ {
+		c.value(s.items, at.AppendToken(strconv.Itoa(n)))
+	}
+	c.skipDelimiter()
+	if n > s.maxItems {
+		c.fault(at, "too_many", fmt.Sprintf("want at most %d", s.maxItems))
 	}
 }
 
@@ -234,12 +250,14 @@ func kindOf(k Kind) []jsontext.Kind {
 		return []jsontext.Kind{'"'}
 	case Integer:
 		return []jsontext.Kind{'0'}
+	case Array:
+		return []jsontext.Kind{'['}
 	}
 	return []jsontext.Kind{'t', 'f'}
 }
 
 func article(k Kind) string {
-	if k == Object || k == Integer {
+	if k == Object || k == Integer || k == Array {
 		return "an " + string(k)
 	}
 	return "a " + string(k)

@@ -65,6 +65,11 @@ func TestCheckJSON(t *testing.T) {
 		{"map, twice", `{"a":"ab","m":{"x":"","x":""}}`, []string{"/m/x duplicate"}},
 		{"map, long", `{"a":"ab","m":{"x":"123"}}`, []string{"/m/x too_long"}},
 		{"map, other value", `{"a":"ab","m":{"x":{}}}`, []string{"/m/x type"}},
+		{"list", `{"a":"ab","l":["x","y"]}`, nil},
+		{"list of none", `{"a":"ab","l":[]}`, nil},
+		{"list, too many", `{"a":"ab","l":["x","y","x"]}`, []string{"/l too_many"}},
+		{"list, others", `{"a":"ab","l":["z",["x"]]}`, []string{"/l/0 not_allowed", "/l/1 type"}},
+		{"list, no list", `{"a":"ab","l":"x"}`, []string{"/l type"}},
 		{"all at once", `{"b":1,"e":true,"z":0,"o":{"q":1,"c/d":[]}}`,
 			[]string{"/b type", "/e type", "/z unknown", "/o/q unknown", "/o/c~1d type", "/a required"}},
 	} {

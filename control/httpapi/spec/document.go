@@ -33,7 +33,8 @@ const (
 	LimitLogin Limit = "login" // sessions that an address begins or goes on with, and refused credentials
 	LimitToken Limit = "token" // as role, of those who come with a token alone
 
-	LimitBudget Limit = "budget" // holds of tokens that a principal asks for
+	LimitBudget  Limit = "budget"  // holds of tokens that a principal asks for
+	LimitBreaker Limit = "breaker" // resets of circuit breakers
 )
 
 // Token says whether an operation reads the caller's token.
@@ -169,7 +170,7 @@ func (o operation) check() error {
 		faults = append(faults, fmt.Errorf("x-gatehouse-tenancy %q is not known", o.Tenancy))
 	}
 	for _, l := range o.Limits {
-		if !slices.Contains([]Limit{LimitRole, LimitProbe, LimitLogin, LimitToken, LimitBudget}, l) {
+		if !slices.Contains([]Limit{LimitRole, LimitProbe, LimitLogin, LimitToken, LimitBudget, LimitBreaker}, l) {
 			faults = append(faults, fmt.Errorf("x-gatehouse-limits %q is not known", l))
 		}
 	}

@@ -20,7 +20,7 @@ const (
 		"parameters":[{"$ref":"#/components/parameters/ID"},{"name":"n","in":"query","required":true,"schema":{"type":"integer","minimum":1,"maximum":9}},{"name":"t","in":"query","schema":{"type":"boolean"}}],
 		"requestBody":{"required":true,"content":{"application/json":{"schema":{"$ref":"#/components/schemas/Body"}}}}}`
 	goodSchema = `{"type":"object","additionalProperties":false,"required":["a"],"properties":{
-		"a":{"type":"string","minLength":2,"maxLength":4,"pattern":"^[a-z]+$"},"b":{"type":"boolean"},"e":{"type":"string","enum":["x","y"]},
+		"a":{"type":"string","minLength":2,"maxLength":4,"pattern":"^[a-z]+$"},"b":{"type":"boolean"},"e":{"type":"string","enum":["x","y"]},"l":{"type":"array","maxItems":2,"items":{"type":"string","enum":["x","y"]}},
 		"o":{"type":"object","additionalProperties":false,"minProperties":1,"properties":{"c/d":{"type":"string","maxLength":1,"pattern":"^[^\\x00]*$"}}},
 		"m":{"type":"object","propertyNames":{"type":"string","maxLength":3,"pattern":"^[^\\x00]*$"},"additionalProperties":{"type":"string","maxLength":2,"pattern":"^[^\\x00]*$"},"minProperties":1,"maxProperties":2}}}`
 )
@@ -91,7 +91,10 @@ func TestParseRefuses(t *testing.T) {
 		{"cookie", strings.Replace(goodOperation, `"in":"query"`, `"in":"cookie"`, 1), goodSchema, `in "cookie"`},
 		{"integer without bounds", strings.Replace(goodOperation, `"minimum":1,`, ``, 1), goodSchema, "minimum and maximum"},
 		{"unknown keyword", goodOperation, `{"type":"string","maxLength":1,"not":{}}`, "unknown field"},
-		{"unknown type", goodOperation, `{"type":"array"}`, `type "array"`},
+		{"unknown type", goodOperation, `{"type":"number"}`, `type "number"`},
+		{"unbounded array", goodOperation, `{"type":"array","items":{"type":"boolean"}}`, "items and maxItems"},
+		{"array of anything", goodOperation, `{"type":"array","maxItems":1}`, "items and maxItems"},
+		{"array of what is not described", goodOperation, `{"type":"array","maxItems":1,"items":{"type":"string"}}`, "items: a string needs"},
 		{"unchecked format", goodOperation, `{"type":"string","maxLength":1,"format":"uuid"}`, "format"},
 		{"unbounded string", goodOperation, `{"type":"string"}`, "maxLength or enum"},
 		{"open object", goodOperation, `{"type":"object"}`, "additionalProperties"},

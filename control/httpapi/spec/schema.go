@@ -23,6 +23,7 @@ const (
 	String  Kind = "string"
 	Boolean Kind = "boolean"
 	Integer Kind = "integer" // of 64 bits, in plain decimal
+	Array   Kind = "array"   // in bodies only
 )
 
 // Schema is one schema of a request, made ready to check by.
@@ -35,6 +36,9 @@ type Schema struct {
 	required      []string
 	minProperties int
 	maxProperties int // where there are others
+
+	items    *Schema
+	maxItems int
 
 	minLength, maxLength int // in characters; maxLength below 0 is none
 	pattern              *regexp.Regexp
@@ -54,6 +58,8 @@ type keywords struct {
 	PropertyNames        json.RawMessage            `json:"propertyNames"`
 	MinProperties        int                        `json:"minProperties"`
 	MaxProperties        int                        `json:"maxProperties"`
+	Items                json.RawMessage            `json:"items"`
+	MaxItems             int                        `json:"maxItems"`
 	MinLength            int                        `json:"minLength"`
 	MaxLength            *int                       `json:"maxLength"`
 	Pattern              string                     `json:"pattern"`
@@ -89,8 +95,21 @@ func (d *document) compileAt(text json.RawMessage, depth int) (*Schema, error) {
 		return &Schema{kind: Boolean}, nil
 	case Integer:
 		return k.compileInteger()
+	case Array:
+		return d.compileArray(k, depth)
 	}
 	return nil, fmt.Errorf("type %q is not known", k.Type)
+}
+
+func (d *document) compileArray(k keywords, depth int) (*Schema, error) {
+	if k.MaxItems < 1 || k.Items == nil {
+		return nil, errors.New("an array needs items and maxItems")
+	}
+	items, err := d.compileAt(k.Items, depth+1)
+	if err != nil {
+		return nil, fmt.Errorf("items: %w", err)
+	}
+	return &Schema{kind: Array, items: items, maxItems: k.MaxItems}, nil
 }
 
 func (d *document) compileObject(k keywords, depth int) (*Schema, error) {

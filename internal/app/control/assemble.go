@@ -7,8 +7,11 @@ import (
 	"gatehouse/control/accounts"
 	"gatehouse/control/auth"
 	authpg "gatehouse/control/auth/postgres"
+	"gatehouse/control/breakers"
+	breakerspg "gatehouse/control/breakers/postgres"
 	"gatehouse/control/budgets"
 	"gatehouse/control/decisions"
+	dlqpg "gatehouse/control/dlq/postgres"
 	"gatehouse/control/httpapi"
 	"gatehouse/control/mesh"
 	"gatehouse/control/rates"
@@ -19,7 +22,7 @@ import (
 
 // assemble makes the parts in the order in which they need each other.
 func (a *App) assemble(ctx context.Context) error {
-	for _, make := range []func(context.Context) error{a.makeAccounts, a.makeMesh, a.makeBudgets, a.makeAPI, a.makeSync, a.makeDebug} {
+	for _, make := range []func(context.Context) error{a.makeAccounts, a.makeMesh, a.makeBreakers, a.makeBudgets, a.makeAPI, a.makeSync, a.makeDebug} {
 		if err := make(ctx); err != nil {
 			return err
 		}
@@ -62,12 +65,24 @@ func (a *App) makeMesh(context.Context) (err error) {
 	return nil
 }
 
+func (a *App) makeBreakers(context.Context) (err error) {
+	a.breakers, err = breakers.New(breakers.Options{Store: breakerspg.New(a.pool, httpapi.RequestID), Log: a.log})
+	return err
+}
+
 func (a *App) makeBudgets(context.Context) error {
 	ledger, err := budgetpg.New(budgetpg.Options{Pool: a.pool, RequestID: httpapi.RequestID})
 	if err != nil {
 		return err
 	}
-	a.budgets, err = budgets.New(budgets.Options{Ledger: ledger, Log: a.log})
+	if a.budgets, err = budgets.New(budgets.Options{Ledger: ledger, Log: a.log}); err != nil {
+		return err
+	}
+	letters, err := dlqpg.New(dlqpg.Options{Pool: a.pool, Box: a.opts.Config.Box})
+	if err != nil {
+		return err
+	}
+	a.inline, err = budgets.NewInline(budgets.InlineOptions{Ledger: ledger, Letters: letters, Silence: ledger, Log: a.log})
 	return err
 }
 
@@ -76,7 +91,8 @@ func (a *App) makeAPI(ctx context.Context) error {
 	o := httpapi.Options{
 		Auth: a.auth, Users: a.stores, Clients: a.stores, Tenants: a.stores, Projects: a.stores, Counts: a.stores,
 		Agents: a.stores, Governance: a.stores, Revocations: a.stores,
-		Sidecars: a.mesh, Policies: a.rollout, Decisions: a.decisions, Budgets: a.budgets,
+		Sidecars: a.mesh, Policies: a.rollout, Decisions: a.decisions, Budgets: a.budgets, Breakers: a.breakers,
+		Answers:  answers{},
 		Database: a.pool, Metrics: a.metrics, Log: a.log, Version: a.opts.Version, CORSOrigins: c.CORSOrigins,
 		CursorKey: c.Box.MAC(cursorUse, nil),
 	}
@@ -100,7 +116,7 @@ func (a *App) makeSync(context.Context) (err error) {
 		return nil
 	}
 	a.sync, err = sync.New(sync.Options{
-		Registry: a.mesh, Source: a.mesh, Records: a.decisions, Rates: a.rates, KeySet: a.auth.KeySet, Log: a.log,
+		Registry: a.mesh, Source: a.mesh, Records: a.decisions, Rates: a.rates, Breakers: a.breakers, Ledger: a.inline, KeySet: a.auth.KeySet, Log: a.log,
 		Address: c.Mesh, CertFile: c.MeshCertFile, KeyFile: c.MeshKeyFile,
 	})
 	return err

@@ -16,6 +16,7 @@ import (
 
 	"gatehouse/control/accounts"
 	"gatehouse/control/auth"
+	"gatehouse/control/breakers"
 	"gatehouse/control/budgets"
 	"gatehouse/control/decisions"
 	"gatehouse/control/httpapi"
@@ -59,6 +60,8 @@ type App struct {
 	mesh      *mesh.Store
 	decisions *decisions.Store
 	budgets   *budgets.Service
+	inline    *budgets.Inline
+	breakers  *breakers.Service
 	rates     *rates.Rates
 	server    *httpapi.Server
 	sync      *sync.Server // nil without a certificate for it
@@ -101,7 +104,7 @@ func (a *App) start(ctx context.Context) error {
 	if err := a.auth.Start(ctx); err != nil {
 		return err
 	}
-	a.undo = append(a.undo, a.auth.Stop)
+	a.undo = append(a.undo, a.auth.Stop, a.inline.Stop)
 	if err := a.server.Start(ctx); err != nil {
 		return err
 	}
@@ -114,6 +117,8 @@ func (a *App) start(ctx context.Context) error {
 	}
 	a.beside(ctx, a.prune)
 	a.beside(ctx, a.budgets.Run)
+	a.beside(ctx, a.inline.Run)
+	a.beside(ctx, a.breakers.Run)
 	a.askRedis(ctx)
 	a.log.Info("control started", "address", a.server.Addr(), "version", a.opts.Version, "dev", a.opts.Dev)
 	return nil
