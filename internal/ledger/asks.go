@@ -123,7 +123,8 @@ func (s *asks) lost() {
 }
 
 // leave takes an ask back whose asker is gone. It reports whether it may have been
-// done.
+// done: an answer that came at the same moment is not looked at, since nobody may act
+// on it.
 func (s *asks) leave(a *ask) bool {
 	if i := slices.Index(s.waiting, a); i >= 0 {
 		s.waiting = slices.Delete(s.waiting, i, i+1)
@@ -133,5 +134,5 @@ func (s *asks) leave(a *ask) bool {
 		a.unsure = true
 		s.forget(a)
 	}
-	return a.unsure
+	return a.unsure || len(a.done) > 0
 }

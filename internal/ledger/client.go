@@ -72,8 +72,9 @@ type handover struct {
 	done  bool      // control has closed what they held
 }
 
-// Open returns a Client. A folder that can't be written is no error: until it can,
-// the Client asks for no holds and says so in its Status.
+// Open returns a Client, which touches nothing before Run. A folder that can't be
+// written is no error: until it can, the Client asks for no holds and says so in its
+// Status.
 func Open(o Options) (*Client, error) {
 	if o.Dir == "" || o.Line == nil || o.Incarnation < 1 {
 		return nil, errors.New("ledger: needs a folder, a line and an incarnation")
@@ -83,7 +84,6 @@ func Open(o Options) (*Client, error) {
 		o: o, wake: make(chan struct{}, 1), stir: make(chan struct{}, 1), asks: newAsks(), queue: newQueue(), down: time.Now(),
 		spools: openSpools(o.Dir, o.Incarnation, o.Log),
 	}
-	c.look()
 	return c, nil
 }
 
@@ -100,7 +100,7 @@ func poke(c chan struct{}) {
 // asked or did not say, ErrForbidden, budget.ErrInvalid, budget.ErrUnknown. Whoever
 // gets budget.Held is to call Settle once.
 func (c *Client) Reserve(ctx context.Context, tenant string, h budget.Hold) (budget.Answer, error) {
-	if err := c.lends(); err != nil {
+	if err := cmp.Or(holdable(tenant, h), c.lends()); err != nil {
 		return budget.Answer{}, err
 	}
 	down, unsure, err := c.ask(ctx, tenant, func(seq uint64) *pb.LedgerUp { return reserveMessage(seq, tenant, h) })
@@ -149,9 +149,9 @@ func (c *Client) TopUp(ctx context.Context, tenant string, k budget.Key, total i
 
 // Settle takes a commit or release for good. It does not wait.
 //
-// A kill -9 loses what is in memory alone: less than a moment's while control
-// answers, and else what came since the disk was last written, a second's. Control
-// then charges the hold when a later process has replayed, or when its time is over.
+// A kill -9 loses what is in memory alone: what control was about to answer, and of a
+// line that was lost just now a second's, of one that is silent five. Control then
+// charges the hold when a later process has replayed, or when its time is over.
 func (c *Client) Settle(tenant string, s budget.Settlement) {
 	err := settleable(tenant, s)
 	if err == nil && s.Action == budget.TopUp {
@@ -190,6 +190,7 @@ func (c *Client) loseLocked(n int64, tenant, id string, why error) {
 func (c *Client) Run(ctx context.Context) {
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	c.look() // before anybody can ask for a hold
 	var wg sync.WaitGroup
 	wg.Go(func() { c.o.Line.RunLedger(inner, c) })
 	wg.Go(func() { c.keep(inner) })

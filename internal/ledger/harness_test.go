@@ -29,7 +29,6 @@ type stream struct {
 	h    link.LedgerHandler
 	up   chan *pb.LedgerUp // has room for all that a test lets lie
 	cut  context.CancelFunc
-	deaf bool // nothing can be sent
 	over chan struct{}
 }
 
@@ -49,9 +48,6 @@ func (s *stream) serve(ctx context.Context, h link.LedgerHandler) {
 	defer s.cut()
 	s.h = h
 	_ = h.Speak(ctx, window, func(m *pb.LedgerUp) error {
-		if s.deaf {
-			return errors.New("the stream has ended")
-		}
 		s.up <- m
 		return nil
 	})
@@ -75,19 +71,22 @@ func inBubble(t *testing.T, test func(t *testing.T, b *bed)) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, dir, 7)
+		b := begin(t, dir, 7, nil)
 		test(t, b)
 		b.stop()
 	})
 }
 
-// begin opens a client of an incarnation and runs it.
-func begin(t *testing.T, dir string, incarnation int64) *bed {
+// begin opens a client of an incarnation and runs it, changed before where asked.
+func begin(t *testing.T, dir string, incarnation int64, change func(*Client)) *bed {
 	t.Helper()
 	b := &bed{t: t, dir: dir, line: &fakeLine{make(chan *stream)}}
 	var err error
 	b.Client, err = Open(Options{Dir: dir, Incarnation: incarnation, Line: b.line, Log: b.log.logger()})
 	check(t, err)
+	if change != nil {
+		change(b.Client)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
 	b.ran.Go(func() { b.Run(ctx) })

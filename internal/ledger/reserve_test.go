@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,9 +30,10 @@ func TestOpenNeeds(t *testing.T) {
 func TestReserveSays(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		st := b.connect()
+		const task = "00000000-0000-4000-8000-000000000001"
 		h := budget.Hold{
 			Key: budget.Key{Origin: budget.Inline, ID: "a", Attempt: 1}, Project: "p1", Tokens: 10, Unlimited: true, TTL: time.Minute, BodyHash: [32]byte{1, 2},
-			Model: "m", Task: "task", Purpose: "x", Subject: "s", Decision: "d",
+			Model: "m", Task: task, Purpose: "x", Subject: "s", Decision: "d",
 		}
 		answers := make(chan budget.Answer, 1)
 		go func() {
@@ -45,7 +46,7 @@ func TestReserveSays(t *testing.T) {
 		m := st.next()
 		want := &pb.LedgerUp{Message: &pb.LedgerUp_Reserve{Reserve: &pb.Reserve{
 			Seq: seqOf(m), Tenant: "org1", RequestId: "a", Attempt: 1, Project: "p1", Tokens: 10, Unlimited: true, TtlMs: 60_000, BodyHash: h.BodyHash[:],
-			Model: "m", Subject: "s", DecisionId: "d", TaskId: "task", Purpose: "x",
+			Model: "m", Subject: "s", DecisionId: "d", TaskId: task, Purpose: "x",
 		}}}
 		if diff := cmp.Diff(want, m, protocmp.Transform()); diff != "" {
 			t.Errorf("said (-want +got):\n%s", diff)
@@ -60,6 +61,38 @@ func TestReserveSays(t *testing.T) {
 		}}}
 		if diff := cmp.Diff(answer, <-answers); diff != "" {
 			t.Errorf("heard (-want +got):\n%s", diff)
+		}
+		st.nothing()
+	})
+}
+
+// TestNobodyCanHoldThis: it is refused here. What is no text could not even be said,
+// and would end the stream of all.
+func TestNobodyCanHoldThis(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		st := b.connect()
+		st.nothing()
+		for name, change := range map[string]func(*budget.Hold){
+			"no id":      func(h *budget.Hold) { h.ID = "" },
+			"of the API": func(h *budget.Hold) { h.Origin = budget.API },
+			"no tokens":  func(h *budget.Hold) { h.Tokens = 0 },
+			"no time":    func(h *budget.Hold) { h.TTL = time.Microsecond },
+			"no UTF-8":   func(h *budget.Hold) { h.Model = "\xff" },
+			"no task":    func(h *budget.Hold) { h.Task = "x" },
+		} {
+			h := hold("a")
+			change(&h)
+			if a, err := b.Reserve(t.Context(), "org1", h); !errors.Is(err, budget.ErrInvalid) {
+				t.Errorf("%s: %+v, %v", name, a, err)
+			}
+		}
+		for _, tenant := range []string{"", "\xff", strings.Repeat("t", maxTenant+1)} {
+			if a, err := b.Reserve(t.Context(), tenant, hold("a")); !errors.Is(err, budget.ErrInvalid) {
+				t.Errorf("of %.5q: %+v, %v", tenant, a, err)
+			}
+			if err := b.TopUp(t.Context(), tenant, hold("a").Key, 5); !errors.Is(err, budget.ErrInvalid) {
+				t.Errorf("a top-up of %.5q: %v", tenant, err)
+			}
 		}
 		st.nothing()
 	})
@@ -148,17 +181,15 @@ func TestLineLost(t *testing.T) {
 // TestLineLostTwice: then it is given up, and released on the third.
 func TestLineLostTwice(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
-		a := b.reserve
 		st := b.connect()
-		one := a("a")
-		for range 2 {
-			st.wants("reserve a")
-			st.end()
-			if st = b.connect(); one.waiting() {
-				continue
-			}
-		}
-		one.fails(budget.ErrUnavailable)
+		a := b.reserve("a")
+		st.wants("reserve a")
+		st.end()
+		st = b.connect()
+		st.wants("reserve a")
+		st.end()
+		a.fails(budget.ErrUnavailable)
+		st = b.connect()
 		st.outcome(st.wants("release a"), "done", true)
 		st.nothing()
 	})
@@ -226,22 +257,21 @@ func (s *stream) deafen(b *bed) {
 	b.mu.Unlock()
 }
 
-// TestAnswerAtTheLastMoment: whoever left gets no hold, and it is given back.
+// TestAnswerAtTheLastMoment: whoever left may have got a hold.
 func TestAnswerAtTheLastMoment(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bed) {
-		st := b.connect()
-		a := b.reserve("a")
-		seq := st.wants("reserve a")
-		b.mu.Lock()
-		a.leave()
-		synctest.Wait() // the asker waits for the mutex
-		b.asks.answered(seq, &pb.LedgerDown{Message: &pb.LedgerDown_Reserved{Reserved: &pb.Reserved{Seq: seq, Verdict: "held"}}}, true)
-		b.mu.Unlock()
-		if _, err := a.got(); err == nil {
-			t.Skip("the asker had not left yet") // a race that the runtime decides
-		}
-		st.outcome(st.wants("release a"), "done", true)
-	})
+	t.Parallel()
+	s := newAsks()
+	a := &ask{tenant: "t", done: make(chan reply, 1)}
+	if !s.add(a) || s.leave(a) {
+		t.Error("one that was never sent may have been done")
+	}
+	if !s.add(a) || s.next(1, 1) != a || s.next(2, 2) != nil {
+		t.Fatal("not sent")
+	}
+	s.answered(1, nil, true)
+	if !s.leave(a) || s.count != 0 || len(s.tenants) != 0 {
+		t.Errorf("one that was answered may have been done; %+v", s)
+	}
 }
 
 // TestTooManyAsk: at once, or for one tenant.

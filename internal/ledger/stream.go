@@ -44,8 +44,7 @@ func (c *Client) ask(ctx context.Context, tenant string, message func(uint64) *p
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// What came at the same moment is not looked at: nobody may act on it.
-	return nil, c.asks.leave(a) || len(a.done) > 0, unavailable(context.Cause(ctx))
+	return nil, c.asks.leave(a), unavailable(context.Cause(ctx))
 }
 
 func (c *Client) begin(a *ask) error {

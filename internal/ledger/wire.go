@@ -1,10 +1,12 @@
 package ledger
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
@@ -58,15 +60,31 @@ const nobody = "00000000-0000-0000-0000-000000000000"
 // maxTenant bounds the bytes of a tenant's name.
 const maxTenant = 255
 
-// settleable returns budget.ErrInvalid for what control would not take from
+// tenantName returns budget.ErrInvalid for what can't be one. INVARIANT: what is said
+// to control is valid UTF-8, or the message, and with it the stream, would fail.
+func tenantName(tenant string) error {
+	if tenant == "" || len(tenant) > maxTenant || !utf8.ValidString(tenant) {
+		return fmt.Errorf("%w: no name of a tenant", budget.ErrInvalid)
+	}
+	return nil
+}
+
+// holdable returns budget.ErrInvalid for a hold that control would not take from
 // anybody.
+func holdable(tenant string, h budget.Hold) error {
+	h.Sidecar = nobody
+	return cmp.Or(tenantName(tenant), inline(h.Key), h.Check())
+}
+
+// settleable is holdable for settlements.
 func settleable(tenant string, s budget.Settlement) error {
 	s.Sidecar = nobody
-	if err := s.Check(); err != nil {
-		return err
-	}
-	if s.Origin != budget.Inline || tenant == "" || len(tenant) > maxTenant {
-		return fmt.Errorf("%w: no settlement of a sidecar", budget.ErrInvalid)
+	return cmp.Or(tenantName(tenant), inline(s.Key), s.Check())
+}
+
+func inline(k budget.Key) error {
+	if k.Origin != budget.Inline {
+		return fmt.Errorf("%w: no request of a sidecar", budget.ErrInvalid)
 	}
 	return nil
 }
