@@ -79,7 +79,7 @@ func newRoot(w world) *cobra.Command {
 	r := &remote{world: w}
 	root.AddCommand(newLogin(w), newLogout(w), newPolicy(r), newProxy(r), newDecisions(r), newExplain(r))
 	root.AddCommand(newUsers(r), newTenants(r), newAgents(r), newSidecars(r), newRevoke(r))
-	root.AddCommand(newCheckConfig(), newEnvoyConfig(), newToken(), newMigrate(), newDev(), newDemo(), newDemoApp(), newVersion())
+	root.AddCommand(newCheckConfig(), newEnvoyConfig(), newToken(), newMigrate(), newDev(), newDemo(), newDemoApp(), newFakeLLM(w), newVersion())
 	root.AddCommand(newSanitize(w), newParse(w))
 	return root
 }

@@ -88,8 +88,10 @@ func TestHelpSaysTheExitCodes(t *testing.T) {
 			t.Errorf("help of %q does not say the exit codes:\n%s", name, r.stdout)
 		}
 	}
-	if strings.Contains(run(t, "--help").stdout, "demo-app") {
-		t.Error("demo-app is not hidden")
+	for _, name := range []string{"demo-app", "fake-llm"} {
+		if strings.Contains(run(t, "--help").stdout, name) {
+			t.Errorf("%s is not hidden", name)
+		}
 	}
 }
 
@@ -133,7 +135,7 @@ func TestShippedSetIsGood(t *testing.T) {
 	t.Parallel()
 	r := run(t, "check-config", shippedSet, "--sidecar", exampleSidecar)
 	r.want(t, ExitOK)
-	want := regexp.MustCompile(`^ok: 6 routes, 2 upstreams, 1 issuers, 1 limits, \d+ tests passed, revision [0-9a-f]{64}\n$`)
+	want := regexp.MustCompile(`^ok: 10 routes, 4 upstreams, 1 issuers, 1 limits, \d+ tests passed, revision [0-9a-f]{64}\n$`)
 	if !want.MatchString(r.stdout) {
 		t.Errorf("got %q, want %s", r.stdout, want)
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"gatehouse/internal/demo"
 	"gatehouse/internal/demoapp"
 	"gatehouse/internal/devstack"
+	"gatehouse/internal/fakellm"
 	"gatehouse/internal/request"
 )
 
@@ -22,11 +24,13 @@ func newDev() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run the whole system on this machine, until Ctrl-C",
-		Long: "dev starts Postgres, control, a demo app, the sidecar and Envoy, prints where\n" +
-			"they are, and stops them on Ctrl-C. A child that ends by itself is reported; the\n" +
-			"others go on. Its users' passwords are known to all, and its tokens can be minted\n" +
-			"by whoever reads the data folder: it is for trying things out. Ports that are\n" +
-			"taken are replaced by free ones.\n\n" +
+		Long: "dev starts Postgres, control, a demo app, a fake provider of language models, the\n" +
+			"sidecar and Envoy, prints where they are, and stops them on Ctrl-C. A child that\n" +
+			"ends by itself is reported; the others go on. Its users' passwords are known to\n" +
+			"all, and its tokens can be minted by whoever reads the data folder: it is for\n" +
+			"trying things out. Ports that are taken are replaced by free ones.\n\n" +
+			"Models do what their names say (words-20, slow-50-100, sql). The first tenant gets\n" +
+			"a budget of a million tokens a day, unless it has one.\n\n" +
 			"Envoy is the program that ENVOY names, or the one in .tools/ of this project, or\n" +
 			"the one on PATH. Postgres is the one in the folder that POSTGRES_BIN names, or\n" +
 			"one of the system's, 14 or newer.\n" + exitCodes,
@@ -79,26 +83,39 @@ func colored(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// Descriptors that the demo app inherits.
+func newDemoApp() *cobra.Command {
+	return newUpstream("demo-app", "The demo app of dev", demoapp.Serve)
+}
+
+func newFakeLLM(w world) *cobra.Command {
+	return newUpstream("fake-llm", "The fake provider of language models of dev", func(ctx context.Context, provider, ledger net.Listener) error {
+		keys := fakellm.Options{OpenAIKey: w.env(devstack.ProviderOpenAIKey), AnthropicKey: w.env(devstack.ProviderAnthropicKey)}
+		return fakellm.Serve(ctx, keys, provider, ledger)
+	})
+}
+
+// Descriptors that an upstream of dev inherits: where it serves, and where it
+// tells what it has counted.
 const (
-	appListener      = 3
-	countersListener = 4
+	servingListener  = 3
+	countingListener = 4
 )
 
-func newDemoApp() *cobra.Command {
+// newUpstream is a command that dev runs, and nobody else.
+func newUpstream(name, what string, serve func(ctx context.Context, serving, counting net.Listener) error) *cobra.Command {
 	return &cobra.Command{
-		Use: "demo-app", Hidden: true, Args: usageArgs(cobra.NoArgs),
-		Short: "The demo app of dev, on listeners that it inherits as descriptors 3 and 4",
+		Use: name, Hidden: true, Args: usageArgs(cobra.NoArgs),
+		Short: what + ", on listeners that it inherits as descriptors 3 and 4",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			app, err := inherited(appListener)
+			serving, err := inherited(servingListener)
 			if err != nil {
 				return err
 			}
-			counters, err := inherited(countersListener)
+			counting, err := inherited(countingListener)
 			if err != nil {
 				return err
 			}
-			return demoapp.Serve(cmd.Context(), app, counters)
+			return serve(cmd.Context(), serving, counting)
 		},
 	}
 }
@@ -108,7 +125,7 @@ func inherited(fd uintptr) (net.Listener, error) {
 	defer f.Close() // the listener has a copy
 	l, err := net.FileListener(f)
 	if err != nil {
-		return nil, fmt.Errorf("the demo app is started by `gatehouse dev`: %w", err)
+		return nil, fmt.Errorf("this is started by `gatehouse dev`: %w", err)
 	}
 	return l, nil
 }

@@ -61,6 +61,8 @@ func killRows() []row {
 			why: "inline enforcement goes on", prepare: killControl, send: loggedIn("developer", try{method: http.MethodPost, path: "/tasks"})},
 		{what: "control killed: observer writes", want: refused(403, "auth.forbidden"),
 			why: "and does not open", send: loggedIn("observer", try{method: http.MethodPost, path: "/tasks"})},
+		{what: "control killed: call a model", want: refused(503, "budget.unavailable"),
+			why: "nobody can be asked for a hold", send: modelSays(prompt{base: openai, model: "words-5", most: 10})},
 		{what: "control killed: log in", want: refused(0, noConnection),
 			why: "new tokens need control", send: logIn("developer", devPassword("developer"))},
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"gatehouse/internal/devstack"
 )
@@ -94,7 +96,7 @@ type want struct {
 type outcome struct {
 	answer  answer
 	reached int64
-	note    string // of prepare
+	note    string // of prepare, and of the answer
 	fault   error  // nil: as expected
 }
 
@@ -110,7 +112,9 @@ func (r row) run(ctx context.Context, p *probe) (o outcome) {
 		o.fault = err
 		return o
 	}
-	if o.answer, o.fault = r.send(ctx, p); o.fault != nil {
+	o.answer, o.fault = r.send(ctx, p)
+	o.note = together(o.note, o.answer.note)
+	if o.fault != nil {
 		return o
 	}
 	after, err := p.total(ctx)
@@ -120,6 +124,11 @@ func (r row) run(ctx context.Context, p *probe) (o outcome) {
 		o.fault = errors.Join(o.fault, r.check(o.answer))
 	}
 	return o
+}
+
+// together joins the notes that there are.
+func together(notes ...string) string {
+	return strings.Join(slices.DeleteFunc(notes, func(n string) bool { return n == "" }), "; ")
 }
 
 func (w want) compare(o outcome) error {

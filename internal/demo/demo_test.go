@@ -52,7 +52,7 @@ func fake(t *testing.T, refusals map[string]string) (*probe, *demoapp.App) {
 	noError(t, err)
 	return &probe{
 		key: key, forger: key, client: http.DefaultClient, tokens: map[string]string{},
-		ready: devstack.Ready{API: control.URL, Inbound: front.URL, Outbound: front.URL, AppCounters: counters.URL, Policies: shippedPolicy(t).ready.Policies},
+		ready: devstack.Ready{API: control.URL, Inbound: front.URL, Outbound: front.URL, AppCounters: counters.URL, LLMLedger: control.URL, Policies: shippedPolicy(t).ready.Policies},
 	}, app
 }
 
@@ -144,8 +144,11 @@ func TestNothingListens(t *testing.T) {
 	for _, r := range []row{{send: anonymously(try{path: "/"})}, {send: rawPath("/")}} {
 		wantFault(t, "no listener", r.run(t.Context(), p), "refused")
 	}
+	counters := p.ready.AppCounters
 	p.ready.AppCounters = gone.URL
 	wantFault(t, "no counters", row{}.run(t.Context(), p), "refused")
+	p.ready.AppCounters, p.ready.LLMLedger = counters, gone.URL
+	wantFault(t, "no counter of the provider", row{}.run(t.Context(), p), "refused")
 }
 
 func TestTable(t *testing.T) {

@@ -3,7 +3,7 @@
 // upstream was reached, and why.
 //
 // It owns the rows and the table. Each row is a claim that is checked against
-// the answer and against the upstream's own counter, which no proxied request
+// the answer and against the upstreams' own counters, which no proxied request
 // can touch. A row that does not hold is printed as such; the rest still run.
 // Rows run one after the other.
 package demo

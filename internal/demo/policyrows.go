@@ -171,9 +171,14 @@ func (p *probe) debugs() []string {
 
 // until looks until done, or until it takes too long.
 func (p *probe) until(ctx context.Context, otherwise string, done func(context.Context) (bool, error)) error {
+	return p.untilAt(ctx, takePoll, otherwise, done)
+}
+
+// untilAt is until at a pace.
+func (p *probe) untilAt(ctx context.Context, pace time.Duration, otherwise string, done func(context.Context) (bool, error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, takeTimeout, fmt.Errorf("%s after %s", otherwise, takeTimeout))
 	defer cancel()
-	tick := time.NewTicker(takePoll)
+	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	for {
 		if ok, err := done(ctx); ok || err != nil {

@@ -32,6 +32,8 @@ type probe struct {
 	client *http.Client
 	tokens map[string]string // from control, by user
 	denied string            // id of a decision
+	limit  string            // id of the demo's own limit of tokens; "" for none
+	flight *http.Response    // of a call that goes on while other rows run; nil for none
 }
 
 func newProbe(s *devstack.Stack) (*probe, error) {
@@ -52,7 +54,8 @@ type answer struct {
 	code   string          // error_code of a refusal, or why none came
 	header http.Header     // of the answer
 	seen   demoapp.Request // what the upstream echoes; zero for a refusal
-	text   string          // of a refusal, or of control's answer
+	text   string          // of a refusal, of control's answer, or what a model said
+	note   string          // what is worth saying of it
 }
 
 func (a answer) String() string {
@@ -149,11 +152,16 @@ func wrap(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// total is how many requests the upstream has counted.
+// total is how many requests the upstreams have counted: the app, and the
+// provider of models.
 func (p *probe) total(ctx context.Context) (int64, error) {
 	var c demoapp.Count
-	err := p.getJSON(ctx, p.ready.AppCounters+"/count", &c)
-	return c.Total, err
+	if err := p.getJSON(ctx, p.ready.AppCounters+"/count", &c); err != nil {
+		return 0, err
+	}
+	var l modelLedger
+	err := p.getJSON(ctx, p.ready.LLMLedger, &l)
+	return c.Total + l.Totals.Calls, err
 }
 
 func (p *probe) getJSON(ctx context.Context, url string, into any) error {

@@ -16,7 +16,7 @@ import (
 // rows is the demo. Some edit the policy and put it back. A stack that ends
 // after it loses its control in the last rows.
 func rows(ends bool) []row {
-	all := slices.Concat(tokenRows(), requestRows(), outboundRows(), limitRows(), controlRows(), policyRows(), meshRows())
+	all := slices.Concat(tokenRows(), requestRows(), outboundRows(), limitRows(), controlRows(), policyRows(), meshRows(), llmRows(), budgetRows(), breakerRows())
 	if ends {
 		all = append(all, killRows()...)
 	}

@@ -1,5 +1,6 @@
 // Package demoapp is an upstream to try things out with: it answers every
-// request with 200 and an echo of what reached it, and counts.
+// request with an echo of what reached it, and counts. The status is 200, or
+// what the request asks for, so that it can be made to fail.
 //
 // It owns the echo and the counters. The counters stand in a handler of their
 // own, for a listener of their own, so that no proxied request can read or
@@ -12,6 +13,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -21,6 +23,9 @@ const (
 	MaxBody = 2 << 20
 	// maxPaths is how many paths are counted by themselves.
 	maxPaths = 1000
+	// StatusHeader asks for another status than 200, 200 to 599. What is no such
+	// number asks for nothing.
+	StatusHeader = "x-demo-status"
 	// OtherPaths counts together what came after maxPaths paths.
 	OtherPaths = "(other)"
 )
@@ -67,7 +72,7 @@ func (a *App) Total() int64 {
 	return a.count.Total
 }
 
-// Handler answers any request with its echo.
+// Handler answers any request with its echo, and the status that it asks for.
 func (a *App) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
@@ -79,9 +84,17 @@ func (a *App) Handler() http.Handler {
 		case err != nil:
 			http.Error(w, "the body can't be read", http.StatusBadRequest)
 		default:
-			writeJSON(w, req)
+			writeJSON(w, status(req.Header(StatusHeader)), req)
 		}
 	})
+}
+
+// status is the status that a request asks for.
+func status(asked string) int {
+	if n, err := strconv.Atoi(asked); err == nil && n >= http.StatusOK && n < 600 {
+		return n
+	}
+	return http.StatusOK
 }
 
 func received(r *http.Request, body []byte) Request {
@@ -114,7 +127,7 @@ func (a *App) Counters() http.Handler {
 		a.mu.Lock()
 		c := Count{Total: a.count.Total, ByPath: maps.Clone(a.count.ByPath)}
 		a.mu.Unlock()
-		writeJSON(w, c)
+		writeJSON(w, http.StatusOK, c)
 	})
 	mux.HandleFunc("GET /last", func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
@@ -124,17 +137,18 @@ func (a *App) Counters() http.Handler {
 			http.NotFound(w, r)
 			return
 		}
-		writeJSON(w, last)
+		writeJSON(w, http.StatusOK, last)
 	})
 	return mux
 }
 
-func writeJSON(w http.ResponseWriter, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
 	_, _ = w.Write(append(text, '\n')) // a client that is gone needs no answer
 }

@@ -56,6 +56,18 @@ func TestEcho(t *testing.T) {
 	}
 }
 
+func TestStatusIsAskedFor(t *testing.T) {
+	t.Parallel()
+	for asked, want := range map[string]int{"503": 503, "200": 200, "599": 599, "600": 200, "199": 200, "-1": 200, "no": 200, "": 200} {
+		r := httptest.NewRequest("GET", "/a", nil)
+		r.Header.Set(StatusHeader, asked)
+		w := do(t, New().Handler(), r)
+		if echo := decode[Request](t, w.Body); w.Code != want || echo.Path != "/a" {
+			t.Errorf("asked for %q: %d with %+v, want %d with an echo", asked, w.Code, echo, want)
+		}
+	}
+}
+
 func TestCounters(t *testing.T) {
 	t.Parallel()
 	a := New()

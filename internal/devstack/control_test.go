@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"gatehouse/internal/config"
@@ -49,20 +50,46 @@ func TestOtherPortsThanTheSetKnowsAreSaid(t *testing.T) {
 	taken, err := listenLoopback(0)
 	noError(t, err)
 	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).Port
+	for upstream, what := range map[string]string{"app": "demo app", "openai": "fake provider"} {
+		out := &buffer{}
+		set := &config.PolicySet{Upstreams: map[string]config.Upstream{upstream: {Host: "127.0.0.1", Port: port}}}
+		a, err := bare(t, out).pickAddresses(set)
+		noError(t, err)
+		a.close()
+		wantError(t, errors.New(out.String()), fmt.Sprintf("port %d is taken, so the %s is at", port, what), "upstream "+upstream+" is not the "+what)
+		if strings.Count(out.String(), "\n") != 1 || a.hasModels(set) {
+			t.Errorf("said more than that, or that models are there: %q", out)
+		}
+	}
+}
+
+// What a set does not expect here can be anywhere, and nothing is said of it.
+func TestUpstreamsAreWhereTheSetExpectsThem(t *testing.T) {
+	t.Parallel()
+	free, err := listenLoopback(0)
+	noError(t, err)
+	port := free.Addr().(*net.TCPAddr).Port
+	noError(t, free.Close())
 	out := &buffer{}
 	s := bare(t, out)
-	port := taken.Addr().(*net.TCPAddr).Port
-	a, err := s.pickFor(&config.PolicySet{Upstreams: map[string]config.Upstream{"app": {Host: "127.0.0.1", Port: port}}})
+	set := &config.PolicySet{Upstreams: map[string]config.Upstream{"app": {Host: "192.0.2.1", Port: port}, "openai": {Host: "127.0.0.1", Port: port}}}
+	a, err := s.pickAddresses(set)
 	noError(t, err)
-	a.close()
-	wantError(t, errors.New(out.String()), fmt.Sprintf("port %d is taken, so the demo app is at", port), "is not the demo app")
+	defer a.close()
+	if got := a.provider.Addr().(*net.TCPAddr).Port; got != port || !a.hasModels(set) || out.String() != "" {
+		t.Errorf("the provider is at %d, want %d; models %v; said %q", got, port, a.hasModels(set), out)
+	}
+	if a.hasModels(nil) || a.hasModels(&config.PolicySet{}) {
+		t.Error("a set without models has some")
+	}
 }
 
 func TestEachUnitHasItsOwn(t *testing.T) {
 	t.Parallel()
 	s := bare(t, &buffer{})
 	s.opts.Sidecars = 3
-	a, err := s.pickAddresses(0)
+	a, err := s.pickAddresses(nil)
 	noError(t, err)
 	a.close()
 	seen := map[string]bool{a.api: true, a.mesh: true}

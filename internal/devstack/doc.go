@@ -1,6 +1,6 @@
 // Package devstack runs a whole Gatehouse on one machine: Postgres, control, a
-// demo app, the sidecar and Envoy as children of this process, over a data
-// folder with a policy set, keys and the logs.
+// demo app, a fake provider of language models, the sidecar and Envoy as children
+// of this process, over a data folder with a policy set, keys and the logs.
 //
 //	DATA/keys/       dev-key.json (0600), jwks.json, jwt-secret (0600)
 //	DATA/postgres/   the database and its log, unless another is named

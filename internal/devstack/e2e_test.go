@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"gatehouse/api/v1/client"
 	"gatehouse/internal/envoytest"
+	"gatehouse/internal/operator"
 	"gatehouse/internal/pgtest"
 )
 
@@ -65,7 +68,7 @@ func startDev(t *testing.T, gatehouse string, args ...string) *dev {
 
 func (d *dev) children() map[string]int {
 	p := d.ready.PIDs
-	all := map[string]int{"app": p.App, "control": p.Control, "sidecar": p.Sidecar, "envoy": p.Envoy}
+	all := map[string]int{"app": p.App, "llm": p.LLM, "control": p.Control, "sidecar": p.Sidecar, "envoy": p.Envoy}
 	if p.Postgres != 0 {
 		all["postgres"] = p.Postgres
 	}
@@ -142,7 +145,8 @@ func testServesAndStops(t *testing.T, gatehouse string) {
 	wantStatus(t, "counters", d.ready.AppCounters+"/count", "", 200, `"total": 1`)
 	wantStatus(t, "control", d.ready.API+"/health", "", 200, `"status"`)
 	wantStatus(t, "a token of control", tasks, d.logIn(t, "developer"), 200, `"developer"`)
-	for name, uid := range map[string]int{"control": controlUID, "envoy": envoyUID, "app": appUID} {
+	d.callsModels(t)
+	for name, uid := range map[string]int{"control": controlUID, "envoy": envoyUID, "app": appUID, "llm": appUID} {
 		if os.Geteuid() == 0 {
 			wantUID(t, name, d.children()[name], uid)
 		}
@@ -159,6 +163,70 @@ func testServesAndStops(t *testing.T, gatehouse string) {
 	}
 	if _, err := os.Stat(d.ready.Data); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the data folder is left: %v", err)
+	}
+}
+
+// callsModels tells what a first user can do with models, without a token and
+// without a key: the workload has a budget, and the sidecar has the keys.
+func (d *dev) callsModels(t *testing.T) {
+	t.Helper()
+	wantStatus(t, "the provider without its key", d.ready.LLM+"/v1/models", "", 401, "invalid_api_key")
+	wantStatus(t, "models", d.ready.Outbound+"/openai/v1/models", "", 200, "words-10")
+	for _, base := range []string{"/openai/v1/chat/completions", "/anthropic/v1/messages"} {
+		body := `{"model": "words-20", "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}`
+		req, err := http.NewRequest(http.MethodPost, d.ready.Outbound+base, strings.NewReader(body))
+		noError(t, err)
+		req.Header.Set("content-type", "application/json")
+		req.Header.Set("anthropic-version", "2023-06-01")
+		resp, err := http.DefaultClient.Do(req)
+		noError(t, err)
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(text), "word20") {
+			t.Errorf("%s: %s %s, %v", base, resp.Status, text, err)
+		}
+	}
+	wantStatus(t, "the provider's ledger", d.ready.LLMLedger, "", 200, `"leaks": []`)
+	wantStatus(t, "the budget", d.ready.API+"/api/v1/budget/state", d.logIn(t, "developer"), 200, `"limit":1000000`)
+	if !strings.Contains(d.out.String(), "/openai/v1/chat/completions") {
+		t.Errorf("no call of a model is shown:\n%s", d.out)
+	}
+	d.keepsKeys(t)
+}
+
+// keepsKeys looks for the provider's keys in all that is printed or written.
+func (d *dev) keepsKeys(t *testing.T) {
+	t.Helper()
+	environment, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(d.ready.PIDs.LLM), "environ"))
+	noError(t, err)
+	var keys []string
+	for entry := range strings.SplitSeq(strings.TrimRight(string(environment), "\x00"), "\x00") {
+		_, value, _ := strings.Cut(entry, "=")
+		keys = append(keys, value)
+	}
+	if len(keys) != 2 || len(keys[0]) < 26 || len(keys[1]) < 26 {
+		t.Fatalf("the provider's environment has %d entries, want its two keys alone", len(keys))
+	}
+	text := d.out.String()
+	err = filepath.WalkDir(d.ready.Data, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() || strings.HasPrefix(path, filepath.Join(d.ready.Data, "postgres")) {
+			return err
+		}
+		file, err := os.ReadFile(path)
+		text += string(file)
+		if errors.Is(err, os.ErrNotExist) { // replaced meanwhile
+			return nil
+		}
+		return err
+	})
+	noError(t, err)
+	ready, err := json.Marshal(d.ready)
+	noError(t, err)
+	text += string(ready)
+	for _, key := range keys {
+		if strings.Contains(text, key) {
+			t.Error("a key of the provider was printed or written")
+		}
 	}
 }
 
@@ -326,14 +394,15 @@ func testBrokenSidecar(t *testing.T, gatehouse string) {
 }
 
 // Each sidecar serves by itself, is registered, and a second stack over the
-// same folder registers both anew.
+// same folder registers both anew. The budget of the first is left as it is.
 func testTwoSidecars(t *testing.T, gatehouse string) {
 	o := stackOf(t, gatehouse, &buffer{})
 	o.Sidecars, o.Data = 2, filepath.Join(publicDir(t), "data")
-	for range 2 {
+	for _, tokens := range []int64{dailyTokens, 7} {
 		s, err := Start(t.Context(), o)
 		noError(t, err)
 		r := s.Ready()
+		limitTo(t, r, tokens, 7)
 		if len(r.Peers) != 1 || r.Peers[0].Sidecar == 0 || r.Peers[0].Envoy == 0 {
 			t.Fatalf("peers are %+v, want one that runs", r.Peers)
 		}
@@ -346,13 +415,32 @@ func testTwoSidecars(t *testing.T, gatehouse string) {
 	}
 }
 
+// limitTo changes the one limit that a stack has.
+func limitTo(t *testing.T, r Ready, from, to int64) {
+	t.Helper()
+	c, err := admin(t.Context(), strings.TrimPrefix(r.API, "http://"))
+	noError(t, err)
+	list, err := c.API().ListBudgetLimitsWithResponse(t.Context(), &client.ListBudgetLimitsParams{TenantId: new(Tenant)})
+	noError(t, err)
+	if list.JSON200 == nil || len(list.JSON200.Items) != 1 {
+		t.Fatalf("limits: %s, want one", list.Body)
+	}
+	l := list.JSON200.Items[0]
+	if l.Tokens != from || l.Window != client.Day || l.ProjectId != "" {
+		t.Errorf("the limit is %+v, want %d tokens a day for all projects", l, from)
+	}
+	changed, err := c.API().UpdateBudgetLimitWithResponse(t.Context(), l.Id,
+		&client.UpdateBudgetLimitParams{TenantId: new(Tenant), IfMatch: new("*")}, client.BudgetLimitUpdate{Tokens: to})
+	noError(t, operator.Done(changed, err))
+}
+
 func testDemo(t *testing.T, gatehouse string) {
 	cmd := exec.Command(gatehouse, "demo", "--exit")
 	cmd.Env = append(os.Environ(), "ENVOY="+envoytest.Binary(t))
 	begin := time.Now()
 	out, err := cmd.CombinedOutput()
 	t.Logf("after %s:\n%s", time.Since(begin), out)
-	if err != nil || strings.Contains(string(out), "FAIL") || !strings.Contains(string(out), "41 of 41 rows") {
+	if err != nil || strings.Contains(string(out), "FAIL") || !strings.Contains(string(out), "58 of 58 rows") {
 		t.Errorf("gatehouse demo --exit: %v", err)
 	}
 }

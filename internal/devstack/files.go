@@ -2,11 +2,9 @@ package devstack
 
 import (
 	"bytes"
-	"cmp"
 	"embed"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,7 +31,7 @@ func render(name string, data any) ([]byte, error) {
 
 // setValues are what the policy set's template needs. Paths are absolute.
 type setValues struct {
-	Data, Policies, SidecarFile, JWKS, App string
+	Data, Policies, SidecarFile, JWKS, App, Provider string
 }
 
 func (setValues) Issuer() string   { return Issuer }
@@ -72,11 +70,10 @@ func credentialOf(name string) credential {
 	return credential{Name: name, Env: "GATEHOUSE_DEV_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_KEY"}
 }
 
-// CredentialValue is what the sidecar of a stack adds for a credential: what
-// the environment of this process has for it, or a demo value.
-func CredentialValue(name string) string {
-	return cmp.Or(os.Getenv(credentialOf(name).Env), "demo-credential-of-"+name)
-}
+// CredentialValue is what the sidecar of a stack adds for a credential that is
+// not the provider's: what the environment of this process has for it, or a demo
+// value.
+func CredentialValue(name string) string { return providerKeys(nil).valueOf(name) }
 
 // credentialsOf lists the credentials that a set names; for each the stack
 // provides a demo value. A set that can't be read has none here: the sidecar
@@ -97,10 +94,10 @@ func credentialsOf(set *config.PolicySet) []credential {
 }
 
 // withCredentials adds the credentials' values to an environment.
-func withCredentials(env []string, credentials []credential) []string {
+func withCredentials(env []string, credentials []credential, keys providerKeys) []string {
 	env = slices.Clone(env)
 	for _, c := range credentials {
-		env = append(env, c.Env+"="+CredentialValue(c.Name)) // the last of a name counts
+		env = append(env, c.Env+"="+keys.valueOf(c.Name)) // the last of a name counts
 	}
 	return env
 }

@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,7 +25,7 @@ func ownStackSet(t *testing.T, envoyUID int) (set *config.PolicySet, sc *config.
 	noError(t, os.Mkdir(dir, 0o755))
 	noError(t, writeSet(setValues{
 		Data: data, Policies: dir, SidecarFile: filepath.Join(data, "sidecar.yaml"),
-		JWKS: filepath.Join(data, "keys", jwksFile), App: "http://127.0.0.1:9123",
+		JWKS: filepath.Join(data, "keys", jwksFile), App: "http://127.0.0.1:9123", Provider: "http://127.0.0.1:9124",
 	}))
 	text, err := os.ReadFile(filepath.Join(dir, revision.ConfigFile))
 	noError(t, err)
@@ -72,21 +73,30 @@ func TestOwnSetSaysWhatTheStackNeeds(t *testing.T) {
 	if diff := cmp.Diff(&want, sc.Control); diff != "" {
 		t.Errorf("control: -want +got\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string]config.Credential{"tools": {Env: "GATEHOUSE_DEV_TOOLS_KEY"}}, sc.Credentials); diff != "" {
+	credentials := map[string]config.Credential{
+		"tools": {Env: "GATEHOUSE_DEV_TOOLS_KEY"}, "openai": {Env: "GATEHOUSE_DEV_OPENAI_KEY"}, "anthropic": {Env: "GATEHOUSE_DEV_ANTHROPIC_KEY"},
+	}
+	if diff := cmp.Diff(credentials, sc.Credentials); diff != "" {
 		t.Errorf("credentials: -want +got\n%s", diff)
 	}
 	var routes []string
 	for _, r := range set.Routes {
 		routes = append(routes, r.Name)
 	}
-	if diff := cmp.Diff([]string{"health", "status", "tasks", "upload", "agents", "limited", "shared", "admin", "tools", "open"}, routes); diff != "" {
+	names := []string{
+		"health", "status", "tasks", "upload", "agents", "limited", "shared", "flaky", "admin", "tools", "open",
+		"openai-chat", "openai-models", "anthropic-messages", "anthropic-models", "synthesis",
+	}
+	if diff := cmp.Diff(names, routes); diff != "" {
 		t.Errorf("routes: -want +got\n%s", diff)
 	}
 	if set.Issuers[0].Issuer != Issuer || set.Issuers[0].Audience != Audience {
 		t.Errorf("issuer %+v is not that of the tokens", set.Issuers[0])
 	}
-	if got := wantedAppPort(set); got != 9123 {
-		t.Errorf("the set's app is wanted at port %d, want 9123", got)
+	for upstream, want := range map[string]int{"app": 9123, "openai": 9124, "anthropic": 9124} {
+		if got := localPort(set, upstream); got != want {
+			t.Errorf("the set's %s is at port %d, want %d", upstream, got, want)
+		}
 	}
 	if !set.Issuers[1].JWKS.Control || set.Issuers[1].Issuer != ControlIssuer {
 		t.Errorf("issuer %+v is not control", set.Issuers[1])
@@ -100,27 +110,55 @@ func TestEnvoyUIDIsWritten(t *testing.T) {
 	}
 }
 
-func TestWantedAppPort(t *testing.T) {
+// Calls to models are judged in dev as the shipped set judges them.
+func TestOwnSetHasTheShippedModelRoutes(t *testing.T) {
 	t.Parallel()
-	with := func(host string) *config.PolicySet {
-		return &config.PolicySet{Upstreams: map[string]config.Upstream{"app": {Host: host, Port: 7000}}}
+	own, _, _ := ownStackSet(t, ownUID)
+	text, err := fs.ReadFile(policies.Shipped(), revision.ConfigFile)
+	noError(t, err)
+	shipped, err := config.ParseSet(revision.ConfigFile, text)
+	noError(t, err)
+	models := 0
+	for _, r := range shipped.Routes {
+		if r.LLM == nil {
+			continue
+		}
+		models++
+		i := slices.IndexFunc(own.Routes, func(o config.Route) bool { return o.Name == r.Name })
+		if i < 0 {
+			t.Errorf("the stack's set has no route %s", r.Name)
+			continue
+		}
+		if diff := cmp.Diff(r, own.Routes[i]); diff != "" {
+			t.Errorf("route %s: -shipped +own\n%s", r.Name, diff)
+		}
 	}
-	for host, want := range map[string]int{"127.0.0.1": 7000, "192.0.2.1": appPort, "app.test": appPort} {
-		if got := wantedAppPort(with(host)); got != want {
+	if models != 4 {
+		t.Errorf("the shipped set has %d routes to models, want 4", models)
+	}
+}
+
+func TestLocalPort(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]int{"127.0.0.1": 7000, "192.0.2.1": 0, "app.test": 0} {
+		set := &config.PolicySet{Upstreams: map[string]config.Upstream{"app": {Host: host, Port: 7000}}}
+		if got := localPort(set, "app"); got != want {
 			t.Errorf("app at %s: port %d, want %d", host, got, want)
 		}
 	}
-	if got := wantedAppPort(nil); got != appPort {
-		t.Errorf("no set: port %d, want %d", got, appPort)
+	if localPort(nil, "app") != 0 || localPort(&config.PolicySet{}, "app") != 0 {
+		t.Error("an upstream that is in no set has a port")
 	}
 }
 
 func TestCredentials(t *testing.T) {
 	set := &config.PolicySet{Upstreams: map[string]config.Upstream{
-		"a": {Credential: "other-one"}, "b": {Credential: "tools"}, "c": {Credential: "tools"}, "d": {},
+		"a": {Credential: "other-one"}, "b": {Credential: "tools"}, "c": {Credential: "tools"}, "d": {}, "e": {Credential: "openai"},
 	}}
 	got := credentialsOf(set)
-	want := []credential{{"other-one", "GATEHOUSE_DEV_OTHER_ONE_KEY"}, {"tools", "GATEHOUSE_DEV_TOOLS_KEY"}}
+	want := []credential{
+		{"openai", "GATEHOUSE_DEV_OPENAI_KEY"}, {"other-one", "GATEHOUSE_DEV_OTHER_ONE_KEY"}, {"tools", "GATEHOUSE_DEV_TOOLS_KEY"},
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("credentials: -want +got\n%s", diff)
 	}
@@ -129,9 +167,31 @@ func TestCredentials(t *testing.T) {
 	}
 	t.Setenv("GATEHOUSE_DEV_TOOLS_KEY", "mine")
 	t.Setenv("GATEHOUSE_DEV_OTHER_ONE_KEY", "")
-	env := withCredentials([]string{"A=b"}, got)
-	if !slices.Equal(env, []string{"A=b", "GATEHOUSE_DEV_OTHER_ONE_KEY=demo-credential-of-other-one", "GATEHOUSE_DEV_TOOLS_KEY=mine"}) {
+	t.Setenv("GATEHOUSE_DEV_OPENAI_KEY", "")
+	keys := newProviderKeys()
+	env := withCredentials([]string{"A=b"}, got, keys)
+	if !slices.Equal(env, []string{"A=b", "GATEHOUSE_DEV_OPENAI_KEY=" + keys["openai"], "GATEHOUSE_DEV_OTHER_ONE_KEY=demo-credential-of-other-one", "GATEHOUSE_DEV_TOOLS_KEY=mine"}) {
 		t.Errorf("environment: %q", env)
+	}
+	t.Setenv("GATEHOUSE_DEV_OPENAI_KEY", "a real one")
+	if got := keys.valueOf("openai"); got != "a real one" {
+		t.Errorf("a key of the user's own is not used: %s", got)
+	}
+}
+
+func TestProviderKeysAreMadeAnew(t *testing.T) {
+	t.Parallel()
+	first, second := newProviderKeys(), newProviderKeys()
+	seen := map[string]bool{}
+	for _, value := range []string{first["openai"], first["anthropic"], second["openai"], second["anthropic"]} {
+		if seen[value] || len(value) < 26 {
+			t.Errorf("key %q is known, or short", value)
+		}
+		seen[value] = true
+	}
+	want := []string{ProviderOpenAIKey + "=" + first["openai"], ProviderAnthropicKey + "=" + first["anthropic"]}
+	if diff := cmp.Diff(want, first.environment()); diff != "" {
+		t.Errorf("environment: -want +got\n%s", diff)
 	}
 }
 

@@ -7,15 +7,16 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 )
 
-// TestMain lets this program stand for the demo app, which a stack starts by
+// TestMain lets this program stand for the upstreams, which a stack starts by
 // running its own program anew, and for control.
 func TestMain(m *testing.M) {
-	if len(os.Args) < 2 || os.Args[1] != appName && os.Args[1] != "--dev" {
+	if len(os.Args) < 2 || !slices.Contains([]string{appName, providerName, "--dev"}, os.Args[1]) {
 		os.Exit(m.Run())
 	}
 	end := make(chan os.Signal, 1)

@@ -15,6 +15,7 @@ const (
 	inboundPort  = 8080
 	outboundPort = 8081
 	appPort      = 9000
+	providerPort = 9001
 	debugPort    = 9464
 
 	// portTries is how many free ports are tried before giving up.

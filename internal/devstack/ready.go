@@ -38,6 +38,8 @@ type Ready struct {
 	Policies    string `json:"policies"`
 	App         string `json:"app"`
 	AppCounters string `json:"app_counters"`
+	LLM         string `json:"llm"`             // a provider of language models
+	LLMLedger   string `json:"llm_ledger"`      // what it has counted
 	Peers       []Peer `json:"peers,omitempty"` // further sidecars
 }
 
@@ -57,6 +59,7 @@ func (u unit) ready() Peer {
 // PIDs are the processes of a stack.
 type PIDs struct {
 	App       int `json:"app"`
+	LLM       int `json:"llm"`
 	Control   int `json:"control"`
 	Postgres  int `json:"postgres,omitzero"` // 0: it is another's
 	Sidecar   int `json:"sidecar"`

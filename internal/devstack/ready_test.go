@@ -27,8 +27,8 @@ func TestReadyFile(t *testing.T) {
 	noError(t, json.Unmarshal(text, &got))
 	want := map[string]any{
 		"api": "", "mesh": "", "inbound": "http://127.0.0.1:1", "outbound": "", "metrics": "http://127.0.0.1:2/metrics",
-		"pids": map[string]any{"app": 1.0, "control": 2.0, "sidecar": 0.0, "envoy": 3.0, "gatehouse": 0.0},
-		"data": "", "policies": "", "app": "", "app_counters": "",
+		"pids": map[string]any{"app": 1.0, "llm": 0.0, "control": 2.0, "sidecar": 0.0, "envoy": 3.0, "gatehouse": 0.0},
+		"data": "", "policies": "", "app": "", "app_counters": "", "llm": "", "llm_ledger": "",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("ready file: -want +got\n%s", diff)

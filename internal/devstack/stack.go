@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -33,13 +31,10 @@ type Options struct {
 	Envoy     string    // the program; looked for where ""
 }
 
-// appName is the word that makes our own program the demo app.
-const appName = "demo-app"
-
-// How many children a whole stack has, besides a Postgres of its own: the app and
-// control, and for each unit a sidecar and its Envoy.
+// How many children a whole stack has, besides a Postgres of its own: the app, the
+// provider and control, and for each unit a sidecar and its Envoy.
 const (
-	commonChildren = 2
+	commonChildren = 3
 	unitChildren   = 2
 )
 
@@ -50,10 +45,12 @@ type Stack struct {
 	layout  *layout
 	uids    uids
 	key     *Key
+	keys    providerKeys
 	whole   int // how many children it has once it is up, Postgres included
 	claims  claims
 	spawner *spawner
 	ready   Ready
+	models  bool          // its policy set leads to the provider
 	took    time.Duration // until it was ready
 
 	redis     *miniredis.Miniredis // nil: another's
@@ -77,7 +74,7 @@ type Stack struct {
 // the stack.
 func Start(ctx context.Context, o Options) (*Stack, error) {
 	s := &Stack{
-		opts: o, out: o.Out, uids: pickUIDs(), spawner: newSpawner(), whole: commonChildren + unitChildren*max(o.Sidecars, 1),
+		opts: o, out: o.Out, uids: pickUIDs(), keys: newProviderKeys(), spawner: newSpawner(), whole: commonChildren + unitChildren*max(o.Sidecars, 1),
 		died: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.opts.Sidecars = max(o.Sidecars, 1)
@@ -141,27 +138,16 @@ func (s *Stack) programs(self string) (p programs, err error) {
 	return p, err
 }
 
-// addresses are those of the stack's listeners; the app's two are open.
+// addresses are those of the stack's listeners; the upstreams' are open.
 type addresses struct {
-	api, mesh     string // control's API, and its service for sidecars
-	units         []unit
-	app, counters *net.TCPListener
+	upstreams
+	api, mesh string // control's API, and its service for sidecars
+	units     []unit
 }
 
-// close closes our copies of the app's listeners.
-func (a addresses) close() {
-	for _, l := range []*net.TCPListener{a.app, a.counters} {
-		if l != nil {
-			_ = l.Close()
-		}
-	}
-}
-
-func (s *Stack) pickAddresses(wantApp int) (a addresses, err error) {
-	if a.app, err = s.claims.listen(wantApp); err != nil {
-		return a, err
-	}
-	if a.counters, err = s.claims.listen(0); err != nil {
+// pickAddresses picks those that a set expects where they are free.
+func (s *Stack) pickAddresses(set *config.PolicySet) (a addresses, err error) {
+	if a.upstreams, err = s.listenFor(set); err != nil {
 		return a, err
 	}
 	if a.api, err = s.claims.take(apiPort); err != nil {
@@ -186,9 +172,7 @@ func (s *Stack) pickAddresses(wantApp int) (a addresses, err error) {
 // waits until the last one serves.
 func (s *Stack) bringUp(ctx context.Context, p programs) error {
 	set := readSet(s.layout.policies)
-	a, err := s.pickFor(set)
-	// The app has copies of its own. Ours would keep its ports taking
-	// connections after its death.
+	a, err := s.pickAddresses(set)
 	defer a.close()
 	if err != nil {
 		return err
@@ -198,7 +182,7 @@ func (s *Stack) bringUp(ctx context.Context, p programs) error {
 			return err
 		}
 	}
-	if err := s.startApp(a); err != nil {
+	if err := s.startUpstreams(a.upstreams); err != nil {
 		return err
 	}
 	if err := s.startControl(ctx, p, a); err != nil {
@@ -207,6 +191,7 @@ func (s *Stack) bringUp(ctx context.Context, p programs) error {
 	if err := s.startUnits(ctx, p, a, credentialsOf(set)); err != nil {
 		return err
 	}
+	s.models = a.hasModels(set)
 	return s.announce(a)
 }
 
@@ -214,6 +199,9 @@ func (s *Stack) bringUp(ctx context.Context, p programs) error {
 // and waits until they serve.
 func (s *Stack) startUnits(ctx context.Context, p programs, a addresses, credentials []credential) error {
 	c, err := admin(ctx, a.api)
+	if err == nil {
+		err = giveBudget(ctx, c)
+	}
 	if err == nil {
 		err = s.publish(ctx, c)
 	}
@@ -236,52 +224,12 @@ func (s *Stack) startUnits(ctx context.Context, p programs, a addresses, credent
 	return nil
 }
 
-// pickFor picks the addresses that a set expects where they are free, and says
-// where they are not.
-func (s *Stack) pickFor(set *config.PolicySet) (addresses, error) {
-	want := wantedAppPort(set)
-	a, err := s.pickAddresses(want)
-	if err != nil {
-		return a, err
-	}
-	if got := a.app.Addr().(*net.TCPAddr).Port; set != nil && got != want {
-		s.note("port %d is taken, so the demo app is at %d; the policy set's upstream app is not the demo app", want, got)
-	}
-	return a, nil
-}
-
-// wantedAppPort is the port at which a set expects the app on this machine.
-func wantedAppPort(set *config.PolicySet) int {
-	if set == nil {
-		return appPort
-	}
-	app := set.Upstreams["app"]
-	if ip, err := netip.ParseAddr(app.Host); err != nil || !ip.IsLoopback() {
-		return appPort
-	}
-	return app.Port
-}
-
 func (s *Stack) writeOwnSet(a addresses) (*config.PolicySet, error) {
 	err := writeSet(setValues{
 		Data: s.layout.data, Policies: s.layout.policies, SidecarFile: s.layout.sidecarFile(a.units[0]),
-		JWKS: s.layout.path("keys", jwksFile), App: "http://" + a.app.Addr().String(),
+		JWKS: s.layout.path("keys", jwksFile), App: "http://" + a.app.Addr().String(), Provider: "http://" + a.provider.Addr().String(),
 	})
 	return readSet(s.layout.policies), err
-}
-
-// startApp hands the app its two listeners.
-func (s *Stack) startApp(a addresses) error {
-	files := make([]*os.File, 0, 2)
-	for _, l := range []*net.TCPListener{a.app, a.counters} {
-		f, err := l.File()
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		files = append(files, f)
-	}
-	return s.run(program{name: "app", path: selfExe, args: []string{appName}, uid: s.uids.app, files: files})
 }
 
 // run starts a child and a goroutine that sees it end. An empty environment
@@ -346,9 +294,10 @@ func (s *Stack) announce(a addresses) error {
 		Inbound: first.Inbound, Outbound: first.Outbound, Metrics: first.Metrics,
 		Data: s.layout.data, Policies: s.layout.policies,
 		App: "http://" + a.app.Addr().String(), AppCounters: "http://" + a.counters.Addr().String(),
+		LLM: "http://" + a.provider.Addr().String(), LLMLedger: "http://" + a.ledger.Addr().String() + ledgerPath,
 	}
 	p := &s.ready.PIDs
-	pids := map[string]*int{"app": &p.App, "control": &p.Control, "sidecar": &p.Sidecar, "envoy": &p.Envoy}
+	pids := map[string]*int{"app": &p.App, "llm": &p.LLM, "control": &p.Control, "sidecar": &p.Sidecar, "envoy": &p.Envoy}
 	for _, u := range a.units[1:] {
 		s.ready.Peers = append(s.ready.Peers, u.ready())
 	}

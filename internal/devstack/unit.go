@@ -127,7 +127,7 @@ func (s *Stack) startSidecar(path string, u unit, mesh string, credentials []cre
 		return err
 	}
 	return s.run(program{
-		name: "sidecar" + u.suffix(), path: path, uid: ownUID, env: withCredentials(os.Environ(), credentials),
+		name: "sidecar" + u.suffix(), path: path, uid: ownUID, env: withCredentials(os.Environ(), credentials, s.keys),
 		args: []string{"--config", config, "--log-level", "warn"},
 	})
 }
