@@ -20,6 +20,7 @@ type rule struct {
 	links  bool              // what is linked counts, not only what is imported
 	what   []string          // what they may not import
 	own    bool              // but for what is of the same server as they are
+	but    []string          // of what: these they may
 	reason string
 
 	// breaks is an import that the rule must refuse: importer, imported.
@@ -64,7 +65,7 @@ func (r rule) refused(p pkg) []string {
 	var out []string
 	for _, to := range depends {
 		to = strings.TrimPrefix(to, module+"/")
-		if matches(to, r.what) && !(r.own && server(p.short()) == server(to)) {
+		if matches(to, r.what) && !matches(to, r.but) && !(r.own && server(p.short()) == server(to)) {
 			out = append(out, to)
 		}
 	}
@@ -121,6 +122,7 @@ func TestEngine(t *testing.T) {
 		{"its own server", rule{who: []string{"s", "control"}, what: []string{"s", "control"}, own: true},
 			[]pkg{imports("s/a", "gatehouse/s/b", "gatehouse/control/x"), imports("control/x", "gatehouse/control/x/y", "gatehouse/control/z")},
 			[]string{"s/a control/x", "control/x control/z"}, nil},
+		{"what they may", rule{who: []string{"a"}, what: []string{"x"}, but: []string{"x/pure"}}, []pkg{imports("a", "x", "x/pure/y")}, []string{"a x"}, nil},
 		{"links do not count as imports", rule{who: []string{"a"}, what: []string{"x"}}, []pkg{{ImportPath: "gatehouse/a", Deps: []string{"x"}}}, nil, nil},
 		{"links", rule{who: []string{"a"}, what: []string{"x"}, links: true}, []pkg{{ImportPath: "gatehouse/a", Deps: []string{"x"}}}, []string{"a x"}, nil},
 	} {

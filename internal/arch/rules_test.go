@@ -8,9 +8,12 @@ import (
 // servers answer calls of other processes; each could be a process of its own.
 func servers() []string { return []string{"extauthz", "proxy", "control"} }
 
+// pure are the packages below a server that are rules alone, for all to use.
+func pure() []string { return []string{"proxy/llm", "proxy/sanitize"} }
+
 // testOnly are the packages that exist for tests.
 func testOnly() []string {
-	return []string{"budget/budgettest", "internal/arch", "internal/e2e", "internal/envoytest", "internal/link/linktest", "internal/pgtest", "internal/redistest", "internal/tokentest"}
+	return []string{"budget/budgettest", "internal/arch", "internal/e2e", "internal/envoytest", "internal/link/linktest", "internal/pgtest", "internal/redistest", "internal/soak", "internal/tokentest"}
 }
 
 // freed returns exceptions for the test-only packages that need one.
@@ -24,7 +27,7 @@ func freed(more map[string]string, test ...string) map[string]string {
 func importRules() []rule {
 	return []rule{
 		{
-			name: "servers stand apart", who: servers(), what: servers(), own: true,
+			name: "servers stand apart", who: servers(), what: servers(), own: true, but: pure(),
 			reason: "what two servers share is a noun of internal/; they meet in internal/app alone",
 			breaks: [2]string{"extauthz", "proxy"},
 		},
@@ -38,6 +41,7 @@ func importRules() []rule {
 				"internal/telemetry": "the debug listener",
 				"internal/demo":      "is a client",
 				"internal/demoapp":   "is an upstream",
+				"internal/fakellm":   "is an upstream",
 				"internal/devstack":  "asks whether its children are ready",
 				"internal/operator":  "is a client",
 			}, "internal/envoytest"),
@@ -53,6 +57,7 @@ func importRules() []rule {
 				"internal/app":       "runs the gate's server",
 				"internal/link":      "calls the sidecars' service",
 				"internal/rawgrpc":   "is a codec of the gate's server",
+				"proxy":              "is a gRPC service",
 				"api/v1/sidecarpb":   "is generated from the sidecars' service",
 				"control/sync":       "is the sidecars' service",
 			},
@@ -67,6 +72,7 @@ func importRules() []rule {
 				"internal/ads":       "moves Envoy's resources",
 				"internal/app":       "registers the services",
 				"internal/envoyconf": "makes Envoy's resources",
+				"proxy":              "reads Envoy's messages",
 			},
 			reason: "a decision must not depend on the shape of Envoy's messages",
 			breaks: [2]string{"policies", "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"},
@@ -98,15 +104,17 @@ func importRules() []rule {
 		{
 			name: "SQL in stores", who: []string{""}, what: []string{"github.com/jackc"},
 			except: freed(map[string]string{
-				"control/accounts":         "keeps users, clients, tenants and projects, and decides nothing",
-				"budget/postgres":          "keeps the ledger, by the rules of budget",
-				"control/auth/postgres":    "keeps attempts, sessions and signing keys",
-				"control/decisions":        "keeps decision records, and decides nothing",
-				"control/mesh":             "keeps registrations and reports, and reads what sidecars are told",
-				"control/rollout/postgres": "keeps policy sets, revisions and activations",
-				"internal/app/control":     "holds the pool that the stores share",
-				"internal/postgres":        "owns what all stores share",
-				"migrations":               "applies SQL files",
+				"control/accounts":          "keeps users, clients, tenants and projects, and decides nothing",
+				"budget/postgres":           "keeps the ledger, by the rules of budget",
+				"control/auth/postgres":     "keeps attempts, sessions and signing keys",
+				"control/breakers/postgres": "keeps reports of breakers, and orders to them",
+				"control/dlq/postgres":      "keeps dead letters",
+				"control/decisions":         "keeps decision records, and decides nothing",
+				"control/mesh":              "keeps registrations and reports, and reads what sidecars are told",
+				"control/rollout/postgres":  "keeps policy sets, revisions and activations",
+				"internal/app/control":      "holds the pool that the stores share",
+				"internal/postgres":         "owns what all stores share",
+				"migrations":                "applies SQL files",
 			}, "internal/pgtest"),
 			reason: "rules are decided from values; what is kept, and how, is a store's alone, in a package named postgres",
 			breaks: [2]string{"internal/pgserver", "github.com/jackc/pgx/v5/pgconn"},
@@ -119,6 +127,17 @@ func importRules() []rule {
 			}, "internal/redistest"),
 			reason: "what must last is in Postgres; a Redis that is lost costs counters",
 			breaks: [2]string{"control/mesh", "github.com/redis/go-redis/v9"},
+		},
+		{
+			name: "rules of the Exchange", who: pure(), what: []string{"google.golang.org/grpc", "github.com/envoyproxy", "net/http", "os", "internal"},
+			reason: "what an answer says and may carry is decided from bytes, so that every split of them can be tried",
+			breaks: [2]string{"proxy/llm", "google.golang.org/grpc"},
+		},
+		{
+			name: "one gate of another make", who: []string{""}, what: []string{"github.com/afex"},
+			except: map[string]string{"internal/breaker": "owns it"},
+			reason: "its state is global to the process, and it believes results of before a trip",
+			breaks: [2]string{"proxy", "github.com/afex/hystrix-go/hystrix"},
 		},
 		{
 			name: "one registry of metrics", who: []string{""}, what: []string{"github.com/prometheus"},
@@ -161,7 +180,7 @@ func testLibraries() []string {
 func linkedTestLibraries() []string {
 	return []string{
 		"net/http/httptest", "testing/fstest", "testing/iotest", "testing/synctest",
-		"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "go.uber.org/goleak", "pgregory.net/rapid",
+		"github.com/anishathalye/porcupine", "github.com/anthropics/anthropic-sdk-go", "github.com/getkin/kin-openapi", "github.com/google/go-cmp", "github.com/openai/openai-go", "go.uber.org/goleak", "pgregory.net/rapid",
 	}
 }
 
@@ -171,7 +190,7 @@ func linkRules() []rule {
 			name: "a lean sidecar", who: []string{"cmd/gatehouse-sidecar"}, links: true,
 			what: []string{
 				"github.com/jackc/pgx", "github.com/redis", "github.com/nats-io", "github.com/spf13",
-				"control", "migrations", "internal/cli", "internal/demo", "internal/demoapp", "internal/devstack", "internal/pgserver",
+				"control", "migrations", "internal/cli", "internal/demo", "internal/demoapp", "internal/devstack", "internal/fakellm", "internal/pgserver",
 			},
 			reason: "it is in every pod and holds no key to the stores",
 			breaks: [2]string{"cmd/gatehouse-sidecar", "github.com/jackc/pgx/v5/pgconn"},

@@ -23,6 +23,19 @@ type upstream struct {
 	mu    sync.Mutex
 	count int
 	last  seen
+	next  *pause // of the next request; nil: it is answered at once
+}
+
+// pause is a request that is not answered yet.
+type pause struct{ begun, end chan struct{} }
+
+// hold makes the next request wait. begun is closed when it is here; it is
+// answered when end is closed.
+func (u *upstream) hold() *pause {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.next = &pause{make(chan struct{}), make(chan struct{})}
+	return u.next
 }
 
 const maxUpstreamBody = 4 << 20
@@ -40,7 +53,13 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u.mu.Lock()
 	u.count++
 	u.last = seen{Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header.Clone(), Body: string(body)}
+	p := u.next
+	u.next = nil
 	u.mu.Unlock()
+	if p != nil {
+		close(p.begun)
+		<-p.end
+	}
 	w.Header().Set("x-upstream", u.name)
 	w.Header().Set("x-seen-revision", r.Header.Get("x-revision"))
 	_, _ = io.WriteString(w, u.name)

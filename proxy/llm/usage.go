@@ -60,12 +60,13 @@ func (c *collector) anthropicUsage(e elem, m *meter) {
 	c.figure(e.get("output_tokens"), &m.completion)
 	c.figure(e.get("cache_creation_input_tokens"), &m.cacheMade)
 	c.figure(e.get("cache_read_input_tokens"), &m.cacheRead)
+	c.figure(e.get("output_tokens_details").get("thinking_tokens"), &m.reasoning)
 	m.seen, c.news = true, true
 }
 
 var (
 	openaiUsageNames    = known("prompt_tokens", "completion_tokens", "total_tokens", "completion_tokens_details", "prompt_tokens_details")
-	anthropicUsageNames = known("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+	anthropicUsageNames = known("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens_details")
 )
 
 // openai returns the usage by OpenAI's reading of the members.

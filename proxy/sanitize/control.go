@@ -11,7 +11,7 @@ import (
 func controlRune(r rune, n int) (Class, string) {
 	switch {
 	case r == 0x1b || r == 0x9b || r == 0x9d || r == 0x90:
-		return Control, ruleTerminal
+		return AnsiEscape, ruleTerminal
 	case r < utf8.RuneSelf && r >= 0:
 		if controlByte(byte(r)) {
 			return Control, ruleControl
@@ -35,8 +35,8 @@ type substitute struct {
 	length int // bytes that it replaces
 }
 
-// control handles a character of the classes Control and UnicodeTags. Without a
-// halt it is sent as it is, and no machine reads it.
+// control handles a character of the classes Control, AnsiEscape and UnicodeTags.
+// Without a halt it is sent as it is, and no machine reads it.
 func (s *Stream) control(g glyph, raw string, at int) halt {
 	action := s.x.actions[g.class]
 	if action == Off {

@@ -17,10 +17,10 @@
 //	    them sees counts.
 //	  - Folding maps letters to lower-case ASCII (NFKC, look-alikes) and drops
 //	    characters of no width.
-//	  - A DFA over classes of characters finds words; it is all that runs on text
-//	    that holds nothing of interest.
-//	  - Small machines read statements, tags, URLs and images, each in constant
-//	    memory.
+//	  - A DFA over classes of characters finds words, and what stood before them; it
+//	    is all that runs on text that holds nothing of interest.
+//	  - Small machines read statements, break-outs, commands, paths, tags, URLs and
+//	    images, each in constant memory.
 //
 // # What is sent
 //
@@ -36,13 +36,16 @@
 // # What it costs
 //
 // The cost of a text is linear in its length and the same for all that holds
-// nothing of interest. A text of nothing but openers and escapes, which all
-// machines read character by character, costs up to some twenty times as much;
-// see TestCost.
+// nothing of interest, programs among it. A text of nothing but openers and
+// escapes, which all machines read character by character, costs up to some
+// twenty times as much; see TestCost.
 //
 // # What it refuses
 //
 // It can't parameterise a statement or encode for a sink that it does not know,
-// and decodes no base64. The package has no transport and no clock. A Scanner
+// and decodes no base64. It knows shells and SQL by what an injection looks like:
+// a statement or a command that is whole, and its author's own, is none, but for
+// those that destroy. URLs in plain text are no links, and of styles only url() is
+// read. The package has no transport and no clock. A Scanner
 // may be used concurrently; a Stream belongs to one goroutine.
 package sanitize

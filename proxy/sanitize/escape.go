@@ -59,6 +59,40 @@ func (s source) char(round, i int) (r rune, next int, o outcome) {
 	return r, next, readOK
 }
 
+// plain reads the escapes that texts are full of, which are raw and stand for a
+// character that begins none. For all else it is readNone.
+func (s source) plain(i int) (r rune, next int, o outcome) {
+	if i+2 >= len(s.text) {
+		return 0, i, readNone
+	}
+	next = i + 2
+	switch b := s.text[i+1]; s.text[i] {
+	case '%':
+		if high, low := digit(rune(b)), digit(rune(s.text[i+2])); high < 16 && low < 16 {
+			r, next = high<<4|low, i+3
+		}
+	case '\\':
+		r = simple(b)
+	}
+	if r <= 0 || r >= utf8.RuneSelf || opensEscape(byte(r)) {
+		return 0, i, readNone
+	}
+	return r, next, readOK
+}
+
+// simple is what a letter after a \ stands for, or 0.
+func simple(b byte) rune {
+	switch b {
+	case 'n', 'r', 'v', 'f':
+		return '\n'
+	case 't', 'b':
+		return ' '
+	case '/', '"', '\'':
+		return rune(b)
+	}
+	return 0
+}
+
 // mayEscape reports whether an escape may begin at i. It is quick, and wrong only
 // on the careful side.
 func (s source) mayEscape(i int) bool {
@@ -234,11 +268,20 @@ func (s source) percent(round, i int) (rune, int, outcome) {
 		}
 		encoded[n] = byte(v)
 		if utf8.FullRune(encoded[:n+1]) {
-			r, _ := utf8.DecodeRune(encoded[:n+1])
-			return r, end, readOK
+			return decodeLoosely(encoded[:n+1]), end, readOK
 		}
 	}
 	return 0, i, readNone
+}
+
+// decodeLoosely reads a character, also one in two bytes where one would do, as
+// careless decoders take it: %C0%AF is a slash.
+func decodeLoosely(b []byte) rune {
+	if b[0]|1 == 0xc1 && b[1]&0xc0 == 0x80 {
+		return rune(b[0]&0x1f)<<6 | rune(b[1]&0x3f)
+	}
+	r, _ := utf8.DecodeRune(b)
+	return r
 }
 
 // backslash reads what follows a \ in JSON (RFC 8259, 7) and JavaScript.
@@ -257,14 +300,13 @@ func (s source) backslash(round, i int) (rune, int, outcome) {
 		return s.hex(round, next, 8)
 	case 'x':
 		return s.hex(round, next, 2)
-	case 'n', 'r', 'v', 'f':
-		return '\n', next, readOK
-	case 't', 'b':
-		return ' ', next, readOK
-	case '/', '\\', '"', '\'':
+	case '\\':
 		return r, next, readOK
 	}
-	return 0, i, readNone
+	if r >= utf8.RuneSelf || simple(byte(r)) == 0 {
+		return 0, i, readNone
+	}
+	return simple(byte(r)), next, readOK
 }
 
 func (s source) braced(round, i int) (rune, int, outcome) {

@@ -77,6 +77,12 @@ func (f *folds) fold(r rune) byte {
 // wide returns the symbol of a character beyond ASCII and its bytes; n = 0 where
 // it is one that controls, not valid, not whole, or may begin a flag.
 func (f *folds) wide(text string, i int) (s symbol, n int) {
+	if b := text[i]; b >= 0xc2 && b < 0xe0 && i+1 < len(text) && text[i+1]&0xc0 == 0x80 {
+		if s = f.symbols[f.index[b>>2&7]][b<<6|text[i+1]&0x3f]; s == slowByte {
+			return 0, 0
+		}
+		return s, 2
+	}
 	r, n := utf8.DecodeRuneInString(text[i:])
 	switch {
 	case r == utf8.RuneError:

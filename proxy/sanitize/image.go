@@ -26,19 +26,17 @@ type image struct {
 	closeAt int   // the ]
 }
 
-// bracket handles a character after ] or ![.
-func (m *machine) bracket(x *env, st wordState, sym symbol, inImage bool) {
+// bracket handles ![, ]( and ]:.
+func (m *machine) bracket(x *env, a act, inImage bool) {
 	switch {
-	case st == stBang:
-		if x.acts(ExternalImage) {
-			m.image.state, m.image.odd, m.image.lines = imageAlt, false, 0
-			m.live |= liveImage
-		}
-	case sym == symLParen && inImage:
+	case a == actImage && x.acts(ExternalImage):
+		m.image.state, m.image.odd, m.image.lines = imageAlt, false, 0
+		m.live |= liveImage
+	case a == actLink && inImage:
 		m.expectURL(urlSource)
-	case sym == symLParen:
+	case a == actLink:
 		m.expectURL(urlLink)
-	case sym == symColon && x.acts(ExternalImage):
+	case a == actDefine && (x.acts(ExternalImage) || x.acts(ExternalLink)):
 		m.expectURL(urlDefine)
 	}
 }

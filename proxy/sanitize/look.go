@@ -32,7 +32,10 @@ func (s *Stream) parse(src source, i int) glyph {
 	if !opensEscape(b) || !src.mayEscape(i) {
 		return glyph{c: foldASCII[b], n: 1}
 	}
-	r, end, o := src.char(escapeRounds, i)
+	r, end, o := src.plain(i)
+	if o == readNone {
+		r, end, o = src.char(escapeRounds, i)
+	}
 	g := glyph{kind: glyphEscape, n: end - i, r: r}
 	switch {
 	case o == readMore:
@@ -82,7 +85,9 @@ func (s *Stream) read(a *automaton, g glyph, raw string, at int) {
 	case g.kind != glyphSame && !a.forked:
 		a.forked, a.r = true, a.n
 	}
+	s.x.coded = g.kind == glyphEscape && raw[0] == '%'
 	a.n.step(&s.x, g.c, at)
+	s.x.coded = false
 	switch {
 	case !a.forked:
 	case g.kind == glyphEscape:
@@ -164,8 +169,8 @@ func (s *Stream) starts(sym symbol) bool {
 	if letter && m.st >= stWord {
 		return false
 	}
-	to := wordState(s.x.next[int(m.st)*rowSymbols+int(sym)] & entryState)
-	if s.x.words.may[to]&(mayOpen|mayHandle) != 0 {
+	entry := s.x.next[int(m.st)*rowSymbols+int(sym)]
+	if entry >= entryLook && m.st < stWord || s.x.words.may[entry&entryState]&(mayOpen|mayHandle) != 0 || m.live&liveInjected != 0 {
 		return true
 	}
 	if m.live&liveTag != 0 && (m.tags[0].state == tagEquals || m.tags[1].state == tagEquals) {
@@ -185,12 +190,12 @@ func (a *automaton) copy(from *automaton) {
 // walk goes through ASCII while a machine is live, which is cheaper than look.
 func (s *Stream) walk(src source, i, stop, base int) (int, halt) {
 	m := &s.cur.n
-	s.flag = flag{}
 	for i < stop {
 		b := src.text[i]
 		if s.x.bytes[b] == slowByte && b != '\n' && b != '\r' {
 			break
 		}
+		s.flag = flag{}
 		c, at := foldASCII[b], base+i
 		sym := symbolOf[c]
 		if continues(sym) && m.st >= stWord && m.live&(liveURL|liveScheme) == 0 && !s.cur.fence.watching() {
@@ -210,12 +215,15 @@ func (s *Stream) walk(src source, i, stop, base int) (int, halt) {
 			s.cur.fence.read(src.text[i:i+1], at)
 		}
 		m.step(&s.x, c, at)
-		if s.x.found.class != 0 || !s.settled(m, at+1) {
-			n, h := s.update(src, i, 1, base)
-			if h != haltNone {
+		if s.x.found.class != 0 {
+			if h := s.matched(at); h != haltNone {
 				return i, h
 			}
-			i += n - 1
+		}
+		if from := m.hold(&s.x); !s.settled(m, from, at+1) {
+			if h := s.holdFrom(from, src, i+1, base, at); h != haltNone {
+				return i, h
+			}
 		}
 		i++
 		if m.live == 0 {
@@ -226,9 +234,9 @@ func (s *Stream) walk(src source, i, stop, base int) (int, halt) {
 }
 
 // settled reports whether the window is as it must be, now that the text has
-// been read up to end. It decides the common cases of hold.
-func (s *Stream) settled(m *machine, end int) bool {
-	from := m.hold(&s.x)
+// been read up to end and from is its oldest opener. It decides the common cases
+// of hold.
+func (s *Stream) settled(m *machine, from, end int) bool {
 	if from == unset {
 		return !s.held
 	}

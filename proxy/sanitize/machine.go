@@ -18,6 +18,7 @@ type env struct {
 	next  []uint16 // of the word table
 	found hit      // the match of this step, the strictest if there are several
 	verbs []int    // ends of the verbs in the window, where Marker breaks a statement
+	coded bool     // the character of this step is a percent escape
 }
 
 func (x *env) hit(class Class, rule string, start, mark int) {
@@ -37,21 +38,26 @@ func (x *env) verb(end int) {
 
 // Bits of machine.live: which machines read more than words.
 const (
-	liveSQL uint8 = 1 << iota
+	liveSQL uint16 = 1 << iota
 	liveTag
 	liveURL
 	liveImage
 	liveScheme
 	liveLoose // something is live that is not held any more
 	liveName  // with liveTag: a name of an event handler is before its =
+	liveBreak
+	liveCommand
+	livePath
+
+	liveInjected = liveBreak | liveCommand | livePath
 )
 
 // machine reads one view of a text, character by character. It is a value: a
 // copy is a point that one can return to.
 type machine struct {
 	st       wordState
-	live     uint8
-	wordAt   int // first byte of the word, or the < of stLT
+	live     uint16
+	wordAt   int // first byte of the word, or of what is held outside words
 	schemeAt int // first byte of a script scheme whose colon was the last character
 	colonAt  int
 	split    bool // all of sql count, not the first alone
@@ -59,6 +65,10 @@ type machine struct {
 	tags     [2]tag // the second is within a value of the first
 	url      target
 	image    image
+	breakout breakout
+	command  command
+	climb    climb
+	glue     glue
 }
 
 // quiet reports whether only the word table matters now.
@@ -66,8 +76,12 @@ func (m *machine) quiet() bool { return m.live == 0 }
 
 // alike reports whether two machines will do the same from now on. It may say
 // no for some that would.
-func (m *machine) alike(o *machine) bool {
-	return m.st == o.st && (m.st == stRoot || m.st == stWord) && m.live == 0 && o.live == 0
+func (m *machine) alike(w *words, o *machine) bool {
+	if m.st != o.st || m.live != 0 || o.live != 0 {
+		return false
+	}
+	placeless := m.st == stWord || m.st < stWord && !w.is(m.st, mayOpen)
+	return placeless || m.wordAt == o.wordAt && m.glue == o.glue
 }
 
 // step reads one folded character that takes the bytes from at up to the next
@@ -78,9 +92,16 @@ func (m *machine) step(x *env, c byte, at int) {
 		return
 	}
 	st := m.st
-	m.st = wordState(x.next[int(st)*rowSymbols+int(sym)] & entryState)
+	entry := x.next[int(st)*rowSymbols+int(sym)]
+	m.st = wordState(entry & entryState)
+	if st >= stQuoteHash && st <= stGapTail {
+		m.glue = glue{m.wordAt, at}
+	}
 	switch {
 	case st >= stWord && !continues(sym):
+		if home := x.words.home[st]; home != stRoot && sym != symUnder && shows(x.words.kind[st], home) {
+			m.shown(x, home)
+		}
 		if kind := x.words.kind[st]; sym != symUnder && (kind != wordOther || m.live != 0) {
 			m.word(x, kind, at, sym)
 		}
@@ -91,8 +112,11 @@ func (m *machine) step(x *env, c byte, at int) {
 		if m.live&(liveURL|liveScheme) == 0 {
 			return
 		}
-	case m.st >= stWord || sym == symLT:
+	case m.st >= stWord || x.words.depth[m.st] == 1:
 		m.begin(x, st, sym, at)
+	}
+	if x.coded && m.st <= stDots && m.st >= stDot {
+		m.st += stDotCode - stDot
 	}
 	inImage := m.image.state == imageClose
 	if m.live != 0 {
@@ -100,19 +124,45 @@ func (m *machine) step(x *env, c byte, at int) {
 			m.stepSQL(x, sym, at)
 		}
 		m.stepMarkup(x, c, sym, at)
+		if m.live&liveInjected != 0 {
+			m.stepInjected(x, st, sym, at)
+		}
 	}
-	if st == stBrack || st == stBang && sym == symLBrack {
-		m.bracket(x, st, sym, inImage)
+	if entry >= entryLook && st >= stActs && st < stWord {
+		if a := x.words.begins(st, sym); a != actNone {
+			m.act(x, a, st, at, inImage)
+		}
+	}
+}
+
+// act begins what a symbol begins after a state outside words.
+func (m *machine) act(x *env, a act, st wordState, at int, inImage bool) {
+	switch a {
+	case actImage, actLink, actDefine:
+		m.bracket(x, a, inImage)
+	case actParent:
+		m.parent(x, st, at)
+	case actFolder:
+		m.openCommand(x, commandLead, st)
+	case actComment:
+		x.hit(SQLBreakout, ruleComment, min(m.wordAt, at), min(m.wordAt, at))
+	case actOr:
+		m.openBreakout(x, breakOr)
+	default:
+		m.openBreakout(x, breakCompare)
 	}
 }
 
 // begin notes where a word or an opener starts.
 func (m *machine) begin(x *env, st wordState, sym symbol, at int) {
-	if st == stLT && isLetter(sym) && (x.acts(ExecutableHTML) || x.acts(ExternalImage)) {
+	if st == stLT && isLetter(sym) && (x.acts(ExecutableHTML) || x.acts(ExternalImage) || x.acts(ExternalLink)) {
 		m.openTag(m.wordAt)
 	}
 	if m.live&liveSQL != 0 && continues(sym) {
 		m.holdWord(at)
+	}
+	if m.live&liveInjected != 0 && continues(sym) {
+		m.holdArgument(at)
 	}
 	m.wordAt = at
 }
@@ -120,13 +170,22 @@ func (m *machine) begin(x *env, st wordState, sym symbol, at int) {
 // word handles a word that the symbol after it has ended.
 func (m *machine) word(x *env, kind wordKind, end int, after symbol) {
 	if m.live&liveSQL != 0 || kind >= wordDrop && kind <= wordAlter && x.acts(DestructiveSQL) {
-		m.wordSQL(x, kind, end)
+		m.wordSQL(x, kind.inStatement(), end)
 	}
 	if m.live&liveTag != 0 {
 		m.wordTag(x, kind, end, after)
 	}
 	if after == symColon && (kind == wordScript || kind == wordData) && x.acts(ExecutableHTML) {
 		m.scheme(kind, end)
+	}
+	if m.live&liveBreak != 0 || kind == wordUnion && x.acts(SQLBreakout) {
+		m.wordBreakout(x, kind, after)
+	}
+	if m.live&liveCommand != 0 {
+		m.wordCommand(x, kind, end, after)
+	}
+	if m.live&livePath != 0 {
+		m.wordClimb(x, kind)
 	}
 }
 
@@ -177,6 +236,14 @@ func runs(s symbol) bool {
 
 // hold is the first byte that must not be sent yet, or unset.
 func (m *machine) hold(x *env) int {
+	h := m.holds(x)
+	if h == m.glue.end {
+		return m.glue.at
+	}
+	return h
+}
+
+func (m *machine) holds(x *env) int {
 	h := unset
 	if x.words.may[m.st]&mayOpen != 0 {
 		h = m.wordAt
@@ -199,6 +266,9 @@ func (m *machine) hold(x *env) int {
 	if m.live&liveScheme != 0 {
 		h = min(h, m.schemeAt)
 	}
+	if m.live&liveInjected != 0 {
+		h = min(h, m.holdInjected(x))
+	}
 	return h
 }
 
@@ -215,6 +285,7 @@ func (m *machine) letGo(x *env, end int) {
 	if old(m.url.start, end) {
 		m.url.start = unset
 	}
+	m.letGoInjected(x, end)
 	if m.st != stWord && old(m.wordAt, end) {
 		m.letGoWord(x, end)
 	}
@@ -229,13 +300,27 @@ func (m *machine) letGo(x *env, end int) {
 }
 
 func (m *machine) letGoWord(x *env, end int) {
+	class := m.shows(x.words.may[m.st])
+	if class != 0 {
+		x.hit(class, ruleLong, m.wordAt, m.wordAt)
+	}
 	switch {
 	case m.st == stLT:
 		x.hit(ExecutableHTML, ruleLong, m.wordAt, end)
 		m.st = stRoot
+	case m.st < stWord && x.words.is(m.st, mayOpen):
+		x.hit(SQLBreakout, ruleLong, m.wordAt, m.wordAt)
+		m.st = stRoot
+	case x.words.home[m.st] != stRoot:
+		for _, c := range [...]Class{SQLBreakout, CommandInjection, DestructiveSQL, ExecutableHTML} {
+			x.hit(c, ruleLong, m.wordAt, m.wordAt) // it may be of any of them
+		}
+		m.st = stWord
 	case x.words.is(m.st, mayOpen|mayTag):
 		x.hit(DestructiveSQL, ruleLong, m.wordAt, end)
 		x.hit(ExecutableHTML, ruleLong, m.wordAt, end)
+		m.st = stWord
+	case class != 0:
 		m.st = stWord
 	}
 }
@@ -252,6 +337,15 @@ func (m *machine) sent(w *words, at int) {
 	}
 	if m.url.start < at {
 		m.url.start = unset
+	}
+	if m.glue.at < at {
+		m.glue = glue{}
+	}
+	if m.breakout.start < at {
+		m.breakout.start = unset
+	}
+	if m.command.start < at {
+		m.command.start = unset
 	}
 	m.live &^= liveScheme
 	m.image.closeAt = max(m.image.closeAt, at)

@@ -26,11 +26,16 @@ type Class uint8
 
 // The classes. The zero Class is none.
 const (
-	DestructiveSQL Class = iota + 1 // DROP, TRUNCATE, DELETE FROM, ALTER … DROP
-	ExecutableHTML                  // tags and attributes that run code, script URLs
-	Control                         // control characters, terminal escapes, bidi overrides, broken UTF-8
-	UnicodeTags                     // invisible tag characters (U+E0000 to U+E007F)
-	ExternalImage                   // images of an origin that is not listed
+	DestructiveSQL   Class = iota + 1 // DROP, TRUNCATE, DELETE FROM, ALTER … DROP
+	ExecutableHTML                    // tags and attributes that run code, script URLs
+	Control                           // other control characters, bidi overrides, broken UTF-8
+	UnicodeTags                       // invisible tag characters (U+E0000 to U+E007F)
+	ExternalImage                     // images of an origin that is not listed
+	SQLBreakout                       // what ends a quoted value of a statement and goes on as SQL
+	CommandInjection                  // what ends an argument of a shell and goes on as a command
+	PathTraversal                     // paths that lead out of a folder
+	AnsiEscape                        // what a terminal takes for a command (ECMA-48): ESC, CSI, OSC, DCS
+	ExternalLink                      // links to an origin that is not listed
 	numClasses
 )
 
@@ -50,7 +55,10 @@ const (
 func contextNames() []string { return []string{"prose", "markdown", "json_field", "tool_call"} }
 
 func classNames() []string {
-	return []string{"", "destructive_sql", "executable_html", "control", "unicode_tags", "external_image"}
+	return []string{
+		"", "destructive_sql", "executable_html", "control", "unicode_tags", "external_image",
+		"sql_breakout", "command_injection", "path_traversal", "ansi_escape", "external_link",
+	}
 }
 
 func actionNames() []string { return []string{"off", "flag", "defang", "redact", "block"} }
@@ -96,7 +104,7 @@ func parseName(what, name string, names []string) (int, error) {
 	return i, nil
 }
 
-// MaxOrigins bounds the origins of images that a Config may list.
+// MaxOrigins bounds the origins that a Config may list.
 const MaxOrigins = 64
 
 // maxOrigin bounds the bytes of one origin: a host name has at most 253.
@@ -108,25 +116,30 @@ type Config struct {
 	// Actions are those that differ from the context's (DefaultActions).
 	Actions map[Class]Action
 	// ImageOrigins are the origins (scheme://host[:port], http or https) whose
-	// images are not external. At most MaxOrigins.
+	// images, and links, are not external. At most MaxOrigins.
 	ImageOrigins []string
 }
 
 // DefaultActions are the actions of a context.
 //
 // A program that acts on the text gets nothing that was altered, so that a tool
-// call is blocked; people get text that they can read.
+// call is blocked. People get text that they can read: what only harms in a
+// statement, a command or a path of somebody else's making is flagged there, as
+// texts about programs are full of it. Links are for the operator to forbid.
 func DefaultActions(c Context) map[Class]Action {
-	all := func(a, image Action) map[Class]Action {
-		return map[Class]Action{DestructiveSQL: a, ExecutableHTML: a, Control: a, UnicodeTags: a, ExternalImage: image}
-	}
+	always, injected, image := Defang, Flag, Off // nothing renders the images of plain text
 	switch c {
 	case Markdown:
-		return all(Defang, Defang)
+		image = Defang
+	case JSONField:
+		injected = Defang
 	case ToolCall:
-		return all(Block, Block)
-	default: // nothing renders the images of plain text
-		return all(Defang, Off)
+		always, injected, image = Block, Block, Block
+	}
+	return map[Class]Action{
+		DestructiveSQL: always, ExecutableHTML: always, Control: always, UnicodeTags: always, AnsiEscape: always,
+		SQLBreakout: injected, CommandInjection: injected, PathTraversal: injected,
+		ExternalImage: image, ExternalLink: Off,
 	}
 }
 
@@ -149,6 +162,9 @@ func New(c Config) (*Scanner, error) {
 		return nil, fmt.Errorf("context %d is unknown", c.Context)
 	}
 	s := &Scanner{words: wordTables(), folds: foldTables(), names: nameTree(), context: c.Context}
+	if c.Context == ToolCall {
+		s.words = callTables()
+	}
 	s.bytes = byteClasses(c.Context)
 	return s, errors.Join(s.setActions(c.Actions), s.setOrigins(c.ImageOrigins))
 }
@@ -167,7 +183,7 @@ func (s *Scanner) setActions(changes map[Class]Action) error {
 
 func (s *Scanner) setOrigins(origins []string) error {
 	if len(origins) > MaxOrigins {
-		return fmt.Errorf("%d origins of images are more than %d", len(origins), MaxOrigins)
+		return fmt.Errorf("%d origins are more than %d", len(origins), MaxOrigins)
 	}
 	var faults []error
 	for i, text := range origins {
@@ -190,6 +206,9 @@ func splitOrigin(text string) (scheme, host string, err error) {
 	}
 	return u.Scheme, strings.ToLower(u.Host), nil
 }
+
+// strict reports whether nobody writes prose there, so that less evidence will do.
+func (s *Scanner) strict() bool { return s.context == ToolCall }
 
 // acts reports whether a class is looked for.
 func (s *Scanner) acts(c Class) bool { return s.actions[c] != Off }

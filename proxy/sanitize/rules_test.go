@@ -52,7 +52,7 @@ func TestToolCallsLeaveNoDoubt(t *testing.T) {
 
 func TestDefangedArgumentsStayJSON(t *testing.T) {
 	t.Parallel()
-	s := scanner(t, Config{Context: ToolCall, Actions: map[Class]Action{Control: Defang, DestructiveSQL: Defang}})
+	s := scanner(t, Config{Context: ToolCall, Actions: map[Class]Action{AnsiEscape: Defang, DestructiveSQL: Defang}})
 	for text, want := range map[string]string{
 		`{"a": "\u001b[2J"}`:             `{"a": "(U+001B)[2J"}`,
 		`{"a": "\u0044ROP TABLE users"}`: `{"a": "\u0044ROP(!) TABLE users"}`,
@@ -179,7 +179,7 @@ func TestActions(t *testing.T) {
 		Redact: {Text: "a (redacted); b(redacted)c", Findings: []Finding{{Offset: 2, Length: 16}, {Offset: 21, Length: 1}}},
 		Block:  {Text: "a ", Findings: []Finding{{Offset: 2, Length: 16}}, Blocked: true},
 	} {
-		got := whole(scanner(t, Config{Actions: map[Class]Action{DestructiveSQL: action, Control: action}}), text)
+		got := whole(scanner(t, Config{Actions: map[Class]Action{DestructiveSQL: action, AnsiEscape: action}}), text)
 		if got.Text != want.Text || got.Blocked != want.Blocked || len(got.Findings) != len(want.Findings) {
 			t.Errorf("%s: got %+v, want %+v", action, got, want)
 			continue
@@ -258,7 +258,7 @@ func TestConfigFaults(t *testing.T) {
 	for want, c := range map[string]Config{
 		"context 4":            {Context: numContexts},
 		"of class 0":           {Actions: map[Class]Action{0: Off}},
-		"of class 6":           {Actions: map[Class]Action{numClasses: Off}},
+		"of class 11":          {Actions: map[Class]Action{numClasses: Off}},
 		"action 5":             {Actions: map[Class]Action{Control: numActions}},
 		`"img.example"`:        {ImageOrigins: []string{"img.example"}},
 		`"https://a/b"`:        {ImageOrigins: []string{"https://ok.example", "https://a/b"}},

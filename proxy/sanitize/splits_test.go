@@ -82,7 +82,20 @@ func scanners(t testing.TB) []*Scanner {
 	for c := range numContexts {
 		out = append(out, scanner(t, Config{Context: c, ImageOrigins: origins}))
 	}
-	return append(out, scanner(t, Config{Context: ToolCall, Actions: map[Class]Action{DestructiveSQL: Defang, ExecutableHTML: Defang, Control: Defang, UnicodeTags: Defang, ExternalImage: Defang}}))
+	for _, a := range []Action{Defang, Redact, Block} {
+		out = append(out, scanner(t, Config{Context: Markdown, ImageOrigins: origins, Actions: everything(a)}))
+	}
+	return append(out,
+		scanner(t, Config{Context: ToolCall, Actions: everything(Defang)}),
+		scanner(t, Config{Context: Prose, Actions: map[Class]Action{SQLBreakout: Defang, CommandInjection: Redact, PathTraversal: Block}}))
+}
+
+func everything(a Action) map[Class]Action {
+	all := DefaultActions(Prose)
+	for class := range all {
+		all[class] = a
+	}
+	return all
 }
 
 func TestEverySplitOfShortTexts(t *testing.T) {
@@ -104,8 +117,12 @@ func TestEverySplitOfShortTexts(t *testing.T) {
 
 func TestByteByByte(t *testing.T) {
 	t.Parallel()
+	texts := append(shortTexts(), variants()...)
+	for _, of := range injected() {
+		texts = append(texts, of...)
+	}
 	for _, s := range scanners(t) {
-		for _, text := range append(shortTexts(), variants()...) {
+		for _, text := range texts {
 			cuts := make([]int, len(text))
 			for i := range cuts {
 				cuts[i] = i
@@ -164,6 +181,9 @@ func fragments() []string {
 		"&", "&lt;", "&lt", "&amp;lt;", "&#60;", "&#x3c", "&#0000000000000000060;", "&colon;", "&nbsp;", "%", "%3C", "%253c", "%20", "%64", "%EF%BC%A4",
 		"\\u0064", "\\u{64}", "\\x64", "\\n", "\\u001b", "\\\\u0064", "\x1b[31m", "\u202e", "\u200b", "\u00a0", "\u2028", "ＤＲＯＰ", "＜script", "“", "д", "а", "漢字",
 		"\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", "\U000e0064", "\x80", "\xc3", "\xe2\x80", "\x00", "é", "_", "0", "(!)",
+		"' or ", "or 1", "=", "1=1", "' and '", "'a'", "'; ", "exec ", "insert into t", "union ", "select ", "all ", "--", "-- -", "#", "/*!", "true", "like ", "sleep(5)", "having",
+		"; ", "rm -rf /", "rm", "curl http", "| ", "sh", "bash -c", "&& ", "||", "$(", "whoami", "`id`", "cat /etc/", "/bin/", "sudo ", "${IFS}", "<(", "{", "| sh |",
+		"../", "..\\", "../../etc", "..%2f", "%2e", "....//", "etc/passwd", "..", ".", "%c0%af", "‘", "’", "”", "；", "｜", "．", "＃", "＿", "\u3000", "&quot;", "&semi;", "%27", "%3B", "srcset='a, //e.t 2x'", "style=\"background:url(//e.t)\"", "[l](//e.t/x)",
 		strings.Repeat(" ", 150), strings.Repeat("a", 100), strings.Repeat("\u200b", 60), "&", ",", ".", "*", "+", "or", "<!--", "</script>", "\r\n", "\r",
 	}
 }
@@ -180,7 +200,11 @@ func percentAll(text string) string {
 }
 
 func FuzzSplits(f *testing.F) {
-	for _, text := range append(shortTexts(), variants()...) {
+	texts := append(shortTexts(), variants()...)
+	for _, of := range injected() {
+		texts = append(texts, of...)
+	}
+	for _, text := range texts {
 		f.Add(text, uint64(len(text)))
 	}
 	all := scanners(f)

@@ -184,7 +184,7 @@ func (s *Stream) relax(i, base int) {
 		return
 	}
 	here := len(s.win) == 0 && s.window.at >= base && s.window.fence == s.cur.fence
-	if here && base+i-m.wordAt == int(s.x.words.depth[m.st]) {
+	if here && m.wordAt != m.glue.end && base+i-m.wordAt == int(s.x.words.depth[m.st]) {
 		s.held = false
 	}
 }
@@ -197,7 +197,7 @@ func (s *Stream) idle(b byte) bool {
 // skim goes through text as long as nothing in it is of interest. This is the
 // loop that nearly all text sees nothing but.
 func (s *Stream) skim(text string, i, stop, base int) int {
-	next, classes, st := s.x.next, s.x.bytes, uint(s.cur.n.st)
+	next, classes, st, from := s.x.next, s.x.bytes, uint(s.cur.n.st), i
 	for i < stop {
 		e := next[st*rowSymbols+uint(classes[text[i]])]
 		if e < entryLook {
@@ -211,6 +211,9 @@ func (s *Stream) skim(text string, i, stop, base int) int {
 		}
 		st = uint(to)
 		i += n
+	}
+	if i > from {
+		s.flag = flag{}
 	}
 	s.cur.n.st = wordState(st)
 	return i
@@ -231,13 +234,14 @@ func (s *Stream) glance(text string, i int, st wordState, at int) (to wordState,
 			n = 1
 		}
 	case opensEscape(b) && !(source{names: s.x.names, text: text}).mayEscape(i):
-		n = 1
+		sym, n = symbolOf[b], 1
 	}
 	if n == 0 {
 		return 0, 0
 	}
-	e := s.x.next[int(st)*rowSymbols+int(sym)]
-	if e >= entryLook || s.x.words.may[e]&mayOpen != 0 {
+	row := s.x.next[int(st)*rowSymbols:][:rowSymbols]
+	e := row[sym]
+	if e >= entryLook || s.x.words.may[e]&mayOpen != 0 || text[i] >= utf8.RuneSelf && twofold(sym) && e != row[symOther] {
 		return 0, 0
 	}
 	return wordState(e), n
@@ -268,5 +272,6 @@ func (s *Stream) newLine(text string, i, at int) bool {
 func (s *Stream) pause(at int) {
 	m := &s.cur.n
 	m.wordAt = at - int(s.x.words.depth[m.st])
-	s.held, s.window = true, s.opener(m.wordAt)
+	s.held = true
+	s.open(m.wordAt)
 }

@@ -31,6 +31,11 @@ const (
 	symDot
 	symComma
 	symPlus
+	symAmp
+	symPipe
+	symDollar
+	symBack
+	symLBrace
 	symOther
 	symEnd // the end of the text
 	slowByte
@@ -57,6 +62,10 @@ func continues(s symbol) bool { return s < symUnder }
 // isLetter reports whether a symbol is one of a to z.
 func isLetter(s symbol) bool { return s < symLetterEnd }
 
+// twofold reports whether what is folded to a symbol is something else to whoever
+// does not fold.
+func twofold(s symbol) bool { return s == symUnder || s >= symSpace && s < symOther }
+
 // blank reports whether a symbol is white space.
 func blank(s symbol) bool { return s == symSpace || s == symLine }
 
@@ -76,7 +85,7 @@ var symbolOf = func() (t [256]symbol) {
 		'_': symUnder, ' ': symSpace, '\n': symLine, '<': symLT, '>': symGT, '/': symSlash, '*': symStar,
 		'-': symDash, '#': symHash, ';': symSemi, ':': symColon, '=': symEq, '(': symLParen, ')': symRParen,
 		'[': symLBrack, ']': symRBrack, '!': symBang, '"': symDQ, '\'': symSQ, '`': symTick, '.': symDot,
-		',': symComma, '+': symPlus,
+		',': symComma, '+': symPlus, '&': symAmp, '|': symPipe, '$': symDollar, '\\': symBack, '{': symLBrace,
 	} {
 		t[c] = s
 	}

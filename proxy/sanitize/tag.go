@@ -51,6 +51,8 @@ func (m *machine) wordTag(x *env, kind wordKind, end int, after symbol) {
 			if kind == wordHandler {
 				m.live |= liveName
 			}
+		case t.state >= tagDouble && kind == wordURL && after == symLParen:
+			m.expectURL(urlSource) // of a style
 		}
 	}
 }
@@ -103,17 +105,23 @@ func (m *machine) stepTag(x *env, t *tag, c byte, sym symbol, at int) {
 	case tagEquals:
 		m.value(x, t, c, sym, at)
 	case tagDouble:
-		if sym == symDQ {
-			t.state = tagBefore
-		}
+		m.quoted(t, sym, symDQ)
 	case tagSingle:
-		if sym == symSQ {
-			t.state = tagBefore
-		}
+		m.quoted(t, sym, symSQ)
 	case tagBare:
 		if blank(sym) || sym == symGT {
 			t.inName(sym)
 		}
+	}
+}
+
+// quoted reads a value in quotes. In a list of images any part may be a URL.
+func (m *machine) quoted(t *tag, sym, end symbol) {
+	switch {
+	case sym == end:
+		t.state = tagBefore
+	case t.kind == wordSources && m.url.state == urlNone && (blank(sym) || sym == symComma):
+		m.expectURL(urlSource)
 	}
 }
 
@@ -175,7 +183,7 @@ func (m *machine) value(x *env, t *tag, c byte, sym symbol, at int) {
 		t.state = tagBare
 	}
 	use := urlLink
-	if t.kind == wordSource {
+	if t.kind == wordSource || t.kind == wordSources {
 		use = urlSource
 	}
 	m.expectURL(use)

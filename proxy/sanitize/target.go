@@ -125,7 +125,7 @@ func (m *machine) stepURL(x *env, c byte, sym symbol, at int) {
 // lead skips what may stand before a URL.
 func (m *machine) lead(x *env, c byte, sym symbol, at int) {
 	switch {
-	case blank(sym) || sym == symDQ || sym == symSQ || sym == symLT:
+	case blank(sym) || sym == symDQ || sym == symSQ || sym == symLT || sym == symLParen && m.url.use == urlSource:
 	case c == 'j' || c == 'v' || c == 'l' || c == 'd' || c == 'h': // the schemes below
 		m.url.state, m.url.start = urlScheme, at
 		m.url.mask, m.url.pos = allSchemes, 0
@@ -161,7 +161,7 @@ func (m *machine) schemeEnds(x *env, scheme uint64, at int) {
 		t.state = urlNone
 	case scheme&schemeData != 0 && x.acts(ExecutableHTML):
 		m.expectMedia(t.start, at, false)
-	case scheme&(schemeHTTPS|schemeHTTP) != 0 && t.use != urlLink:
+	case scheme&(schemeHTTPS|schemeHTTP) != 0 && (t.use != urlLink || x.acts(ExternalLink)):
 		t.state, t.hosts = urlSlashes, x.insecure
 		if scheme&schemeHTTPS != 0 {
 			t.hosts = x.secure
@@ -180,7 +180,7 @@ func (m *machine) slash(x *env, c byte, sym symbol, at int) {
 		t.slashes = min(t.slashes, 100) + 1
 		t.odd = t.odd || c != '/'
 	case blank(sym):
-	case t.use == urlLink || t.bare && t.slashes < 2 || endsHost(c, sym):
+	case t.use == urlLink && !x.acts(ExternalLink), t.bare && t.slashes < 2, endsHost(c, sym):
 		t.state = urlNone
 	default:
 		if t.state, t.mask, t.pos = urlHost, t.hosts, 0; t.slashes != 2 || t.odd {
@@ -221,14 +221,17 @@ func (m *machine) host(x *env, c byte, sym symbol, at int) {
 // external handles a URL of an origin that is not listed.
 func (m *machine) external(x *env, at int) {
 	start := min(m.url.start, at)
-	if m.url.use == urlDefine {
+	switch m.url.use {
+	case urlSource:
+		x.hit(ExternalImage, ruleSource, start, start)
+		return
+	case urlDefine:
 		m.image.seen |= seenDefinition
 		if m.image.seen&seenReference != 0 {
 			x.hit(ExternalImage, ruleReference, start, start)
 		}
-		return
 	}
-	x.hit(ExternalImage, ruleSource, start, start)
+	x.hit(ExternalLink, ruleLink, start, start)
 }
 
 // media compares the media type of a data URL.

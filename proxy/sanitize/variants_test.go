@@ -71,6 +71,11 @@ func shortTexts() []string {
 		"%64rop%20table x", "ＤROP table x", "a <script>b", "<script", "<b onclick=x>", "<b/onload =x", "<img src=//e.t>", "<a href='java\nscript:x'>",
 		"[a](javascript:b)", "javascript:alert", "JavaScript: it", "data:text/html,x", "![a](//e.t/b)", "![a](https://img.example/b)", "![a][b] [b]: //e.t",
 		"[b]: //e.t ![b]", "```\ndrop table x\n```\ndrop table y", "a\x1b[1mb", "\u202eab\xffc", "🏴\U000e0067\U000e0062 x", "é漢а drop table à", "&lt;script&gt;",
+		"' or 1=1 -- ", "' or '1'='1", "' or 'a' like 'b", "x'-- ", "x' -- -y", "x'#\n", "'; insert into x", "'; exec x", "1 union/**/all select 2", "or 1 = 1",
+		"' and (select 1", "' or sleep(5)", "; rm -rf /", ";/bin/cat /x", "| sudo sh -c", "x | sh |", "x|bash\n", "&& curl http://x", "$(whoami)", "`id`", "<(nc x", "; cat${IFS}/x",
+		"../../etc/x", "..%2fx", "../../../../x", "..\\..\\..\\..\\x", "&#39; or 1%3D1", "%27;%20rm%20-f", "'; drop table x", "[l](//e.t)", "<img srcset='a 1x, //e.t 2x'>",
+		"<p style='a:url( //e.t)'>", "y ; the rm - is", "' or ' is", "'x'; select the", "\u0027 or 1=1",
+		"“drop table drop table rm", "’;drop table x", "don’t or 1=1", "；ｒｍ -rf", "‘ or 1＝1",
 		"<a b=&quot; onclick=x>", "<a b=\" onclick=x>\" onclick=y>", "x &amp; y &co <b", "delete from the list", "delete from the;", "truncate x ;",
 	}
 }

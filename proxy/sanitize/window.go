@@ -7,7 +7,7 @@ func (s *Stream) update(src source, i, n, base int) (int, halt) {
 			return 0, h
 		}
 	}
-	s.cur.merge()
+	s.cur.merge(s.x.words)
 	if h := s.hold(src, i+n, base, base+i); h != haltNone {
 		return 0, h
 	}
@@ -17,7 +17,12 @@ func (s *Stream) update(src source, i, n, base int) (int, halt) {
 // hold holds what may become a match, now that the text has been read up to i;
 // at is where the last character began.
 func (s *Stream) hold(src source, i, base, at int) halt {
-	from, end := s.oldest(), base+i
+	return s.holdFrom(s.oldest(), src, i, base, at)
+}
+
+// holdFrom is hold, where the oldest opener is known.
+func (s *Stream) holdFrom(from int, src source, i, base, at int) halt {
+	end := base + i
 	if from != unset && end-from > maxOpener {
 		s.cur.n.letGo(&s.x, end)
 		if s.cur.forked {
@@ -37,11 +42,13 @@ func (s *Stream) hold(src source, i, base, at int) halt {
 		s.cur.r.tighten()
 	case !s.held:
 		return s.begin(from)
-	case from > s.window.at && s.cur.n.quiet() && !s.cur.forked:
-		s.moveTo(s.opener(from))
+	case from > s.window.at && s.cur.n.quiet() && !s.cur.forked && from != s.cur.n.glue.at:
+		s.advance(from)
+		s.open(from)
 	case from == s.mark.at && end-s.window.at >= minWindow && !s.mark.forked && !s.cur.forked:
 		s.mark.sent(s.x.words)
-		s.moveTo(s.mark)
+		s.advance(s.mark.at)
+		s.window.set(&s.mark)
 	case end-s.window.at > maxWindow:
 		return s.slide(src, i, base, from, at)
 	}
@@ -66,8 +73,7 @@ func (s *Stream) begin(from int) halt {
 		return haltBlock
 	}
 	s.held = true
-	s.window.at = s.mark.at
-	s.window.copy(&s.mark.automaton)
+	s.window.set(&s.mark)
 	return haltNone
 }
 
@@ -82,20 +88,24 @@ func (s *Stream) release() {
 	s.origin.pass()
 }
 
-// opener is the point before an opener that nothing is live but. Whatever stood
-// before it, it leads to the same state.
-func (s *Stream) opener(at int) point {
-	p := point{s.cur, at}
-	p.n.st = stRoot
-	return p
+// open lets the window start before an opener that nothing is live but.
+func (s *Stream) open(at int) {
+	s.window.at = at
+	s.window.copy(&s.cur)
+	s.window.n.st = s.x.words.home[s.cur.n.st]
 }
 
-// moveTo lets the window start later.
-func (s *Stream) moveTo(p point) {
-	sent := min(len(s.win), p.at-s.window.at)
+// advance sends what the window holds before a position.
+func (s *Stream) advance(at int) {
+	sent := min(len(s.win), at-s.window.at)
 	s.emitBytes(s.win[:sent])
 	s.win = s.win[:copy(s.win, s.win[sent:])]
-	s.window = p
+}
+
+// set copies no more than what counts.
+func (p *point) set(from *point) {
+	p.at = from.at
+	p.copy(&from.automaton)
 }
 
 // slide lets the window start at a later opener, by reading it again up to
@@ -116,7 +126,7 @@ func (s *Stream) slide(src source, i, base, from, at int) halt {
 			break // the opener stands within an escape
 		}
 		s.read(&p.automaton, g, again.text[k:k+g.n], p.at)
-		p.merge()
+		p.merge(s.x.words)
 		p.at += g.n
 	}
 	s.x.found, s.x.verbs = hit{}, s.x.verbs[:verbs]
@@ -126,7 +136,8 @@ func (s *Stream) slide(src source, i, base, from, at int) halt {
 		}
 	}
 	p.sent(s.x.words)
-	s.moveTo(p)
+	s.advance(p.at)
+	s.window.set(&p)
 	return haltNone
 }
 
@@ -141,8 +152,8 @@ func (s *Stream) cut(a automaton, at int) {
 }
 
 // merge goes back to one machine where both do the same.
-func (a *automaton) merge() {
-	if a.forked && a.n.alike(&a.r) {
+func (a *automaton) merge(w *words) {
+	if a.forked && a.n.alike(w, &a.r) {
 		a.forked = false
 		a.n.image.seen |= a.r.image.seen
 	}
