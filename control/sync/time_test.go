@@ -298,9 +298,11 @@ func TestRecordsAreBounded(t *testing.T) {
 			go func() { kept <- b.server.recorder.keep(t.Context(), mesh.Sidecar{ID: "x"}, batch) }()
 		}
 		synctest.Wait()
-		if b.busy != maxStoring {
-			t.Errorf("%d are stored at once, want %d", b.busy, maxStoring)
-		}
+		b.do(func() {
+			if b.busy != maxStoring {
+				t.Errorf("%d are stored at once, want %d", b.busy, maxStoring)
+			}
+		})
 		b.server.recorder.held.Add(maxHeldBytes - 20*mesh.MaxRecordBytes)
 		if b.server.recorder.keep(t.Context(), mesh.Sidecar{}, batch) {
 			t.Error("one beyond the bound is kept")
@@ -349,9 +351,11 @@ func TestAFloodDoesNotReachTheRegistry(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		if b.busy != maxAsking {
-			t.Errorf("%d are asked at once, want %d", b.busy, maxAsking)
-		}
+		b.do(func() {
+			if b.busy != maxAsking {
+				t.Errorf("%d are asked at once, want %d", b.busy, maxAsking)
+			}
+		})
 		if _, err := b.server.door.knock(context.Background(), credential{}); err != errUnasked {
 			t.Errorf("one more: %v, want to be refused at once", err)
 		}

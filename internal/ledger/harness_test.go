@@ -90,6 +90,7 @@ func begin(t *testing.T, dir string, incarnation int64, change func(*Client)) *b
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
 	b.ran.Go(func() { b.Run(ctx) })
+	synctest.Wait() // it has its spool
 	return b
 }
 
