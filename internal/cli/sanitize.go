@@ -23,8 +23,9 @@ func newSanitize(w world) *cobra.Command {
 			"on. What was found is said on stderr, one a line: offset and length in bytes, class,\n" +
 			"rule and what was done. With -o json it prints {text, blocked, findings} instead.\n\n" +
 			"Contexts: prose, markdown, json_field, tool_call. Classes: destructive_sql,\n" +
-			"executable_html, control, unicode_tags, external_image. Actions: off, flag, defang,\n" +
-			"redact, block.\n" + exitCodes,
+			"sql_breakout, executable_html, command_injection, path_traversal, control,\n" +
+			"ansi_escape, unicode_tags, external_image, external_link. Actions: off, flag,\n" +
+			"defang, redact, block.\n" + exitCodes,
 		Example: "  gatehouse sanitize --context markdown --action external_image=flag < answer.md",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    s.run,

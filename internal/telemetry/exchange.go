@@ -146,12 +146,27 @@ func (m *Metrics) ShowExchanges(now func() int) {
 type Ledger struct {
 	Waiting    int   // settlements that control has not acknowledged
 	SpoolBytes int64 // on disk
+	Lost       int64 // settlements that nobody kept; their holds are charged in full
+	Refused    int64 // settlements that control would not take
+	Alarm      bool  // no holds are asked for, though there is a line
 }
 
 // ShowLedger exports what now returns, at each scrape. It may be called once.
 func (m *Metrics) ShowLedger(now func() Ledger) {
 	m.gaugeFunc("gatehouse_settlements_waiting", "Settlements that control has not acknowledged.", func() float64 { return float64(now().Waiting) })
 	m.gaugeFunc("gatehouse_spool_bytes", "Bytes of settlements on disk.", func() float64 { return float64(now().SpoolBytes) })
+	m.counterFunc("gatehouse_settlements_lost_total", "Settlements that nobody kept; their holds are charged in full.", func() float64 { return float64(now().Lost) })
+	m.counterFunc("gatehouse_settlements_refused_total", "Settlements that control would not take.", func() float64 { return float64(now().Refused) })
+	m.gaugeFunc("gatehouse_ledger_alarm", "1 while no holds are asked for because settlements could not be kept.", func() float64 {
+		if now().Alarm {
+			return 1
+		}
+		return 0
+	})
+}
+
+func (m *Metrics) counterFunc(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
 }
 
 func (m *Metrics) gaugeFunc(name, help string, value func() float64) {

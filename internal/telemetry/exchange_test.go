@@ -117,12 +117,13 @@ func TestShownGaugesAreReadAtEachScrape(t *testing.T) {
 		got := gather(t, m)
 		for name, want := range map[string]float64{
 			"gatehouse_exchanges_open{}": float64(open), "gatehouse_settlements_waiting{}": float64(ledger.Waiting), "gatehouse_spool_bytes{}": float64(ledger.SpoolBytes),
+			"gatehouse_settlements_lost_total{}": float64(ledger.Lost), "gatehouse_settlements_refused_total{}": float64(ledger.Refused),
 		} {
 			if got[name] != want {
 				t.Errorf("%s is %v, want %v", name, got[name], want)
 			}
 		}
-		open, ledger = 7, Ledger{Waiting: 8, SpoolBytes: 9}
+		open, ledger = 7, Ledger{Waiting: 8, SpoolBytes: 9, Lost: 1, Refused: 2}
 	}
 }
 

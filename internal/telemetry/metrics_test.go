@@ -67,7 +67,7 @@ func touchAll(m *Metrics) {
 	m.Exchange(&Exchange{Route: "chat", Outcome: "complete", Class: "model", WouldRefuse: true, Held: 1})
 	m.Hold(HoldGranted)
 	m.ShowExchanges(func() int { return 4 })
-	m.ShowLedger(func() Ledger { return Ledger{Waiting: 5, SpoolBytes: 1 << 20} })
+	m.ShowLedger(func() Ledger { return Ledger{Waiting: 5, SpoolBytes: 1 << 20, Lost: 6, Refused: 7, Alarm: true} })
 }
 
 func TestMetrics(t *testing.T) {
@@ -107,6 +107,9 @@ func TestMetrics(t *testing.T) {
 		`gatehouse_exchanges_open{}`:                                                           4,
 		`gatehouse_settlements_waiting{}`:                                                      5,
 		`gatehouse_spool_bytes{}`:                                                              1 << 20,
+		`gatehouse_settlements_lost_total{}`:                                                   6,
+		`gatehouse_settlements_refused_total{}`:                                                7,
+		`gatehouse_ledger_alarm{}`:                                                             1,
 	}
 	got := gather(t, m)
 	maps.DeleteFunc(got, func(k string, _ float64) bool { return strings.HasPrefix(k, "gatehouse_build_info{") })

@@ -434,7 +434,7 @@ func (m *control) restored(a snapshot.Accepted) error {
 // owing is how the settlements stand.
 func (m *control) owing() telemetry.Ledger {
 	st := m.ledger.Status()
-	return telemetry.Ledger{Waiting: st.Waiting, SpoolBytes: st.SpoolBytes}
+	return telemetry.Ledger{Waiting: st.Waiting, SpoolBytes: st.SpoolBytes, Lost: st.Lost, Refused: st.Refused, Alarm: st.Alarm != nil}
 }
 
 // ControlStatus is what /status shows of control.
