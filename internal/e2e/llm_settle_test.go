@@ -65,6 +65,9 @@ func TestSettlements(t *testing.T) {
 			if c.status != 0 && status != c.status {
 				t.Errorf("status %d, want %d: %.300s", status, c.status, text)
 			}
+			if status >= 500 && c.base != "raw" && !strings.Contains(text, `"error":{`) {
+				t.Errorf("not the provider's form: %s", text)
+			}
 			hold := int64(len(body)) + llmOutput
 			if c.base == "anthropic" {
 				hold = int64(len(body)) + 200

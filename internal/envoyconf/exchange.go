@@ -28,7 +28,8 @@ const (
 
 // exchanged makes an LLM route of a plain one: bodies of its own size, no limit
 // of the whole answer but that of the stream, and all of it through the Exchange.
-func exchanged(r *config.Route, out *routev3.Route) {
+func exchanged(r *config.Route, format string, out *routev3.Route) {
+	out.Metadata = formatMetadata(format) // by which Envoy's own replies have the format's form
 	action := out.GetRoute()
 	action.Timeout = duration(0)
 	action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: duration(r.MaxStream + streamGrace)}
@@ -57,7 +58,11 @@ func plainLimitOff() *routev3.FilterConfig { return &routev3.FilterConfig{Disabl
 // exchangeCluster marks the cluster of an upstream that only LLM routes may lead
 // to, so that Verify can hold each route against it.
 func exchangeCluster(c *clusterv3.Cluster, format string) {
-	c.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+	c.Metadata = formatMetadata(format)
+}
+
+func formatMetadata(format string) *corev3.Metadata {
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
 		MetadataNamespace: {Fields: map[string]*structpb.Value{keyFormat: structpb.NewStringValue(format)}},
 	}}
 }

@@ -7,8 +7,11 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"gatehouse/proxy/llm"
 )
 
 // reply is one kind of answer that Envoy makes on its own, in our format. The
@@ -24,14 +27,58 @@ type reply struct {
 // first match wins, so the order is from cause to status.
 func localReplies() *hcmv3.LocalReplyConfig {
 	out := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{ours()}}
-	for _, r := range replies() {
-		m := &hcmv3.ResponseMapper{Filter: r.when, BodyFormatOverride: errorBody(r.code, r.message)}
-		if r.status != 0 {
-			m.StatusCode = wrapperspb.UInt32(r.status)
+	for _, format := range []llm.Format{llm.OpenAI, llm.Anthropic} {
+		for _, r := range replies() {
+			out.Mappers = append(out.Mappers, shaped(format, r))
 		}
-		out.Mappers = append(out.Mappers, m)
+	}
+	for _, r := range replies() {
+		out.Mappers = append(out.Mappers, r.mapper(r.when, errorBody(r.code, r.message)))
 	}
 	return out
+}
+
+func (r reply) mapper(when *accesslogv3.AccessLogFilter, body *corev3.SubstitutionFormatString) *hcmv3.ResponseMapper {
+	m := &hcmv3.ResponseMapper{Filter: when, BodyFormatOverride: body}
+	if r.status != 0 {
+		m.StatusCode = wrapperspb.UInt32(r.status)
+	}
+	return m
+}
+
+// shaped is a reply on a route of a language model: as its provider would say it,
+// so that the provider's own clients show it, and don't repeat in vain.
+func shaped(format llm.Format, r reply) *hcmv3.ResponseMapper {
+	d := llm.Denial{Code: r.code, Message: r.message, RequestID: requestID}
+	m := r.mapper(both(ofFormat(format), r.when), formBody(format, d))
+	if d.NoRetry() {
+		m.HeadersToAdd = []*corev3.HeaderValueOption{{
+			Header:       &corev3.HeaderValue{Key: llm.ShouldRetry, Value: "false"},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		}}
+	}
+	return m
+}
+
+func ofFormat(format llm.Format) *accesslogv3.AccessLogFilter {
+	return details("xds.route_metadata.filter_metadata['" + MetadataNamespace + "']['" + keyFormat + "'] == '" + string(format) + "'")
+}
+
+func both(filters ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{Filters: filters}}}
+}
+
+// formBody is a denial in a provider's form, as a format of Envoy's.
+func formBody(format llm.Format, d llm.Denial) *corev3.SubstitutionFormatString {
+	text, err := llm.AppendDenial(nil, format, d)
+	body := &structpb.Struct{}
+	if err == nil {
+		err = protojson.Unmarshal(text, body)
+	}
+	if err != nil {
+		panic("envoyconf: a denial is no JSON object: " + err.Error()) // of constants alone
+	}
+	return jsonBody(body)
 }
 
 // ours lets what Check and the Exchange answered pass as it is.
@@ -72,14 +119,21 @@ func replies() []reply {
 // errorBody is {error_code, message, request_id}. Two operators in one value
 // make Envoy write "" where there is no request id yet; one alone would give null.
 func errorBody(code, message string) *corev3.SubstitutionFormatString {
+	return jsonBody(&structpb.Struct{Fields: map[string]*structpb.Value{
+		"error_code": structpb.NewStringValue(code),
+		"message":    structpb.NewStringValue(message),
+		"request_id": structpb.NewStringValue(requestID),
+	}})
+}
+
+// requestID is the request's id in a format of Envoy's.
+const requestID = "%STREAM_ID%%REQ(x-gatehouse-none)%"
+
+func jsonBody(body *structpb.Struct) *corev3.SubstitutionFormatString {
 	return &corev3.SubstitutionFormatString{
 		OmitEmptyValues: true,
 		ContentType:     "application/json",
-		Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: &structpb.Struct{Fields: map[string]*structpb.Value{
-			"error_code": structpb.NewStringValue(code),
-			"message":    structpb.NewStringValue(message),
-			"request_id": structpb.NewStringValue("%STREAM_ID%%REQ(x-gatehouse-none)%"),
-		}}},
+		Format:          &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: body},
 	}
 }
 

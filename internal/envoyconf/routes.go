@@ -144,7 +144,7 @@ func route(r *config.Route, u config.Upstream, clusterName string, match *routev
 		filterAuthz: checkSettings(map[string]string{ExtRoute: r.Name, ExtShape: Shape(r, u)}, r.Body),
 	}
 	if r.LLM != nil {
-		exchanged(r, out)
+		exchanged(r, u.Format, out)
 	}
 	return out
 }
