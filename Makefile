@@ -11,12 +11,16 @@ ARGS     ?=
 PKG      ?= ./...
 BENCH    ?= .
 FUZZTIME ?= 10s
+RUNS     ?= 100
+KILLS    ?= 10
+KILL_SECONDS ?= 60
+SEED     ?= 0
 
 # Packages whose tests run whole processes. They are timed, and run one by one
 # without the race detector; all others run with it where there is a C compiler.
 # What a test learns from another process the cache of go test does not see:
 # these and internal/arch are run anew.
-PROCESS := ./internal/e2e ./internal/devstack ./internal/demo ./internal/cli ./internal/pgserver ./internal/pgtest ./internal/redistest ./control/rates ./migrations
+PROCESS := ./internal/e2e ./internal/devstack ./internal/demo ./internal/cli ./internal/pgserver ./internal/pgtest ./internal/redistest ./control/rates ./migrations ./internal/soak
 RACE     = $$([ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null && echo -race || true)
 OTHERS   = $$(go list ./... | grep -vxF "$$(go list $(PROCESS))")
 
@@ -24,7 +28,7 @@ OTHERS   = $$(go list ./... | grep -vxF "$$(go list $(PROCESS))")
 STATICCHECK := go tool -modfile=internal/tools/go.mod staticcheck -checks inherit,-ST1005
 ENVOY_CONFIG := bin/gatehouse envoy-config policies/shipped --sidecar deploy/sidecar.example.yaml
 
-.PHONY: help setup build demo dev test test-race e2e smoke schemathesis bench fuzz fmt generate verify lint arch check clean
+.PHONY: help setup build demo dev test test-race e2e soak smoke schemathesis bench fuzz fmt generate verify lint arch check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +56,9 @@ test-race: ## tests of the parts, with the race detector where there is a C comp
 
 e2e: setup ## tests that run whole processes, a real Envoy, Postgres and Redis
 	@ENVOY=$$(scripts/envoy.sh) go test -count=1 -p 1 -timeout 9m $(PROCESS)
+
+soak: setup ## hold the budget against crowds (RUNS of them) and kills (KILLS rounds of KILL_SECONDS); SEED=0 draws one
+	@ENVOY=$$(scripts/envoy.sh) go test -count=1 -v -timeout 1h ./internal/soak -soak.runs $(RUNS) -soak.kills $(KILLS) -soak.seconds $(KILL_SECONDS) -soak.seed $(SEED)
 
 smoke: setup build ## ask a control service of its own what it must answer
 	@scripts/smoke.sh

@@ -69,10 +69,9 @@ func (c *check) policyMetadata(b []byte) []byte {
 	if o := jsonStruct(c.policy.Obligations); len(o.GetFields()) > 0 {
 		s.Fields["obligations"] = structpb.NewStructValue(o)
 	}
-	encoded, err := proto.Marshal(s)
-	if err != nil {
-		return b // text that is not UTF-8 can't travel; the request goes on without
-	}
+	// INVARIANT: jsonStruct made text of all strings, so nothing is left out: an
+	// obligation that did not travel would not be met.
+	encoded, _ := proto.Marshal(s)
 	return append(b, encoded...)
 }
 
@@ -100,9 +99,12 @@ func appendText(b []byte, name, value string) []byte {
 	if value == "" {
 		return b
 	}
-	value = strings.ToValidUTF8(value, "�")
+	value = validText(value)
 	return appendString(appendName(b, name, 1+protowire.SizeBytes(len(value))), valueString, value)
 }
+
+// validText is what a string of a Struct may be.
+func validText(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
 
 // appendNumber appends a member with a number.
 func appendNumber(b []byte, name string, value float64) []byte {
@@ -126,11 +128,12 @@ func appendName(b []byte, name string, size int) []byte {
 }
 
 // jsonStruct converts a decision's JSON object. A number that no float64
-// holds becomes its text, never another number.
+// holds becomes its text, never another number. Bytes that are no text, as a
+// client may send them in a header, are replaced.
 func jsonStruct(object map[string]any) *structpb.Struct {
 	fields := make(map[string]*structpb.Value, len(object)+1)
 	for k, v := range object {
-		fields[k] = jsonValue(v)
+		fields[validText(k)] = jsonValue(v)
 	}
 	return &structpb.Struct{Fields: fields}
 }
@@ -140,7 +143,7 @@ func jsonValue(v any) *structpb.Value {
 	case bool:
 		return structpb.NewBoolValue(v)
 	case string:
-		return structpb.NewStringValue(v)
+		return structpb.NewStringValue(validText(v))
 	case json.Number:
 		return numberValue(v)
 	case []any:
@@ -158,7 +161,7 @@ func jsonValue(v any) *structpb.Value {
 func numberValue(n json.Number) *structpb.Value {
 	f, err := n.Float64()
 	if err != nil {
-		return structpb.NewStringValue(n.String())
+		return structpb.NewStringValue(validText(n.String()))
 	}
 	return structpb.NewNumberValue(f)
 }

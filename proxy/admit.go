@@ -99,14 +99,19 @@ func (x *exchange) acceptable(h *corev3.HeaderMap, end bool) *denial {
 		return malformed(apierr.ValidationMalformed, "body_missing", "The request must have a body.")
 	case !plain(header(h, "content-encoding")):
 		return malformed(apierr.ValidationUnsupportedMediaType, "body_encoded", "The body must not be compressed.")
-	case !isJSON(mediaType(header(h, "content-type"))):
-		return malformed(apierr.ValidationUnsupportedMediaType, "body_type", "The body must be application/json.")
+	case !isJSON(mediaType(header(h, "content-type"))) || !isUTF8(header(h, "content-type")):
+		return malformed(apierr.ValidationUnsupportedMediaType, "body_type", "The body must be application/json, in UTF-8.")
 	}
 	return nil
 }
 
 // free confirms a request that has no body and nothing to pay, on its headers.
 func (x *exchange) free() error {
+	for _, step := range []func(*llm.Request) *denial{x.unused, x.reachable} {
+		if d := step(nil); d != nil && !x.observed(d) {
+			return x.refuse(d)
+		}
+	}
 	x.event.Outcome = Free
 	x.state, x.sent = confirmed, true
 	x.startClock()
@@ -127,6 +132,9 @@ func (x *exchange) free() error {
 //	reachable  the upstream's breaker, last, so that no probe is lost
 //	confirm    body, credential and mark, in one reply
 func (x *exchange) requestBody(body []byte) error {
+	if x.doom != nil {
+		return x.refuse(x.doom)
+	}
 	if !x.s.take(len(body)) {
 		return x.refuse(fault("overloaded", errors.New("too many bytes of bodies wait")))
 	}
@@ -139,9 +147,6 @@ func (x *exchange) requestBody(body []byte) error {
 		if d := step(r); d != nil && !x.observed(d) {
 			return x.refuse(d)
 		}
-	}
-	if x.doom != nil { // while the ledger was asked
-		return x.refuse(x.doom)
 	}
 	return x.confirm(r)
 }
@@ -157,8 +162,10 @@ func (x *exchange) permit(r *llm.Request) *denial {
 	switch {
 	case !printable(r.Model):
 		return malformed(apierr.ValidationInvalid, "model_name", "The model's name holds characters that no name has.")
+	case r.Limited && r.MaxOutput == 0: // servers exist that take it for no limit
+		return malformed(apierr.ValidationInvalid, "output_limit", "The output limit must be at least 1.")
 	case l.Parser != "" && r.Stream:
-		return malformed(apierr.ValidationInvalid, "stream_not_possible", "This route checks whole answers: ask without stream.")
+		return unsuited("stream_not_possible", "This route checks whole answers: ask without stream.")
 	case !x.route.MatchesModel(r.Model):
 		return forbidden(ClassModel, "model_not_allowed", "The model is not allowed here.")
 	}
@@ -239,13 +246,15 @@ func (x *exchange) reserve(r *llm.Request) *denial {
 	case x.s.opts.Ledger == nil:
 		return budgetAway(errors.New("there is no control service"))
 	case x.plan.full > budget.MaxTokens:
-		return malformed(apierr.ValidationInvalid, "hold_too_large", "The request asks for more tokens than can be held.")
+		return unsuited("hold_too_large", "The request asks for more tokens than can be held.")
 	}
 	h := x.hold(unlimited)
 	a, err := x.s.opts.Ledger.Reserve(x.stream.Context(), tenant, h)
 	switch {
-	case err != nil && unlimited:
-		return nil
+	case unlimited && (err != nil || a.Verdict != budget.Held):
+		return nil // nothing is recorded, and nothing is limited either
+	case errors.Is(err, budget.ErrUnknown):
+		return insufficient(&budget.Denial{Reason: budget.ReasonNoLimit, Requested: x.plan.full})
 	case err != nil:
 		return budgetAway(err)
 	case a.Verdict == budget.Held:
@@ -346,7 +355,7 @@ func (x *exchange) confirm(r *llm.Request) error {
 
 // mark is the value that the guard looks for; which one is for the access log.
 func (x *exchange) mark() string {
-	if x.route.Mode == config.Observe {
+	if x.observes() {
 		return "observed"
 	}
 	return "true"

@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	pb "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
 	"gatehouse/internal/apierr"
@@ -36,20 +38,21 @@ func (x *exchange) responseHead(from origin, h *pb.HttpHeaders) error {
 	if !a.local && a.status >= 500 {
 		x.learn(true)
 	}
-	if x.event.Outcome == Free {
-		x.state = passing
-		return x.sendHead(nil, end)
-	}
 	if a.local {
 		return x.begin(withheld, end)
 	}
-	kind := mediaType(header(h.GetHeaders(), "content-type"))
-	readable := plain(header(h.GetHeaders(), "content-encoding"))
+	if x.event.Outcome == Free {
+		return x.begin(passing, end)
+	}
+	contentType := header(h.GetHeaders(), "content-type")
+	kind := mediaType(contentType)
+	// A text that its reader takes for one of another charset was not judged.
+	readable := plain(header(h.GetHeaders(), "content-encoding")) && (!x.judged() || isUTF8(contentType))
 	switch {
 	case end:
 		x.ending.kind = opaque
 		return x.begin(passing, true)
-	case readable && kind == "text/event-stream" && x.route.LLM.Parser == "":
+	case readable && kind == "text/event-stream" && (x.route.LLM.Parser == "" || x.observes()):
 		return x.openStream()
 	case readable && isJSON(kind):
 		x.ending.kind = unary
@@ -86,10 +89,9 @@ func (x *exchange) begin(s state, end bool) error {
 func (x *exchange) openStream() error {
 	x.ending.kind = events
 	var err error
-	if x.answer.events, err = newEventStream(x.format(), x.plan.hideUsage, x.route.Sanitizers); err != nil {
+	if x.answer.events, err = newEventStream(x.format(), x.plan.hideUsage, x.route.Sanitizers, x.observes()); err != nil {
 		return x.refuse(fault("format_unknown", err))
 	}
-	x.answer.events.lenient = x.route.Mode == config.Observe
 	return x.begin(streaming, false)
 }
 
@@ -105,8 +107,8 @@ func (x *exchange) responseBody(body []byte, end bool) error {
 }
 
 // responseTrailers is the end of an answer that has trailers. What is held back
-// goes before them.
-func (x *exchange) responseTrailers() error {
+// goes before them. Where texts are judged they don't go on: they could carry any.
+func (x *exchange) responseTrailers(trailers *corev3.HeaderMap) error {
 	var err error
 	switch x.state {
 	case withheld:
@@ -118,7 +120,11 @@ func (x *exchange) responseTrailers() error {
 		return err
 	}
 	x.state = over
-	return x.send(responseTrailers())
+	m := &mutation{}
+	if x.route != nil && x.judged() && !x.observes() {
+		m.removeAll(trailers)
+	}
+	return x.send(responseTrailers(m))
 }
 
 // withhold gathers an answer that is judged as a whole.
@@ -129,7 +135,11 @@ func (x *exchange) withhold(body []byte, end bool) error {
 		most = maxLocal
 	}
 	if int64(len(a.buf)+len(body)) > most {
-		return x.refuse(unfit("answer_too_large", "The upstream's answer is larger than the route allows.", nil))
+		d := unfit("answer_too_large", "The upstream's answer is larger than the route allows.", nil)
+		if !x.observed(d) {
+			return x.refuse(d)
+		}
+		return x.unread(body, end)
 	}
 	if !x.s.take(len(body)) {
 		return x.refuse(fault("overloaded", nil))
@@ -139,6 +149,17 @@ func (x *exchange) withhold(body []byte, end bool) error {
 		return nil
 	}
 	return x.whole(true)
+}
+
+// unread passes on what waits, and all that follows it.
+func (x *exchange) unread(body []byte, end bool) error {
+	x.state = passing
+	if err := x.sendHead(nil, false); err != nil {
+		return err
+	}
+	all := append(x.answer.buf, body...)
+	x.drop()
+	return x.sendBody(all, end)
 }
 
 // drop gives up what waits.
@@ -197,7 +218,7 @@ func (x *exchange) judge(body []byte) ([]byte, *denial) {
 		return nil, unfit("answer_unreadable", "The upstream's answer can't be read.", err)
 	}
 	x.account(a)
-	if kind := x.route.LLM.Parser; kind != "" && a.Err == nil {
+	if kind := x.route.LLM.Parser; kind != "" && !x.failed(a) {
 		if d := parses(kind, a.Texts); d != nil {
 			return nil, d
 		}
@@ -206,6 +227,12 @@ func (x *exchange) judge(body []byte) ([]byte, *denial) {
 		return body, nil
 	}
 	return x.clean(a)
+}
+
+// failed reports whether the answer is an error and nothing else, to a client too.
+func (x *exchange) failed(a *llm.Answer) bool {
+	answers := func(t llm.Text) bool { return t.Key.Field == llm.FieldContent || t.Key.Field == llm.FieldToolInput }
+	return a.Err != nil && (x.answer.status >= 400 || !slices.ContainsFunc(a.Texts, answers))
 }
 
 // account notes what the answer says of its cost.
@@ -261,7 +288,7 @@ func (x *exchange) clean(a *llm.Answer) ([]byte, *denial) {
 			return nil, blocked(findings)
 		}
 	}
-	body, err := a.Append(nil, texts, true)
+	body, err := a.Append(nil, texts, !x.observes())
 	if err != nil {
 		return nil, unfit("answer_unwritable", "The answer was blocked: what was found in it can't be made harmless.", err)
 	}
@@ -338,29 +365,51 @@ func (x *exchange) firstHold() int64 {
 const adaptiveStep = 1024
 
 // adaptive reports whether the hold grows with the answer: only where every
-// token that is billed can be seen.
+// token that is billed can be seen, and tokens are limited at all.
 func (x *exchange) adaptive() bool {
-	return x.route.LLM.Hold == config.HoldAdaptive && x.plan.stream && x.plan.hidden == llm.HiddenNone
+	return x.route.LLM.Hold == config.HoldAdaptive && x.route.Budget != config.BudgetNone && x.plan.stream && x.plan.hidden == llm.HiddenNone
 }
 
-// grow raises an adaptive hold when half of it has been used, by doubling its
-// output. Refused, the stream is cut: what the provider was ahead is overrun.
+// grow raises an adaptive hold when half of it has been used. Refused, the stream
+// is cut: what the provider was ahead is overrun. In mode observe it goes on, and
+// nobody is asked again.
 func (x *exchange) grow() *denial {
-	if !x.held.owed || !x.adaptive() || x.held.tokens >= x.plan.full {
+	if !x.held.owed || x.held.fixed || !x.adaptive() || x.held.tokens >= x.plan.full {
 		return nil
 	}
-	c := x.answer.events.stream.Progress().Counts
-	seen, room := c.Text+c.Other, x.held.tokens-x.plan.prompt
-	if 2*seen < room {
+	total := x.wanted()
+	if total <= x.held.tokens {
 		return nil
 	}
-	total := min(x.plan.full, x.plan.prompt+max(2*room, 2*seen+adaptiveStep))
 	if err := x.s.opts.Ledger.TopUp(x.stream.Context(), x.held.tenant, x.held.key, total); err != nil {
-		d := deny(ClassCut, "top_up_refused", "The token budget is exhausted.", apierr.BudgetInsufficient, apierr.Options{
-			Message: "The token budget is exhausted.", Cause: err, Status: 429,
-		})
-		return d
+		return x.overdrawn(err)
 	}
 	x.held.tokens, x.event.Held = total, total
 	return nil
+}
+
+// wanted is how much is to be held by what was seen: twice the output from the
+// half of it on. A model that hides tokens after all may use all of it.
+func (x *exchange) wanted() int64 {
+	p := x.answer.events.stream.Progress()
+	seen, room := p.Counts.Text+p.Counts.Other, x.held.tokens-x.plan.prompt
+	switch {
+	case p.Hidden == llm.HiddenSome:
+		return x.plan.full
+	case 2*seen < room:
+		return x.held.tokens
+	}
+	return min(x.plan.full, x.plan.prompt+max(2*room, 2*seen+adaptiveStep))
+}
+
+// overdrawn is the denial for a hold that could not be raised.
+func (x *exchange) overdrawn(cause error) *denial {
+	x.held.fixed = true
+	d := deny(ClassCut, "top_up_refused", "The token budget is exhausted.", apierr.BudgetInsufficient, apierr.Options{
+		Message: "The token budget is exhausted.", Cause: cause, Status: 429,
+	})
+	if x.observed(d) {
+		return nil
+	}
+	return d
 }

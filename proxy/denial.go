@@ -39,6 +39,12 @@ func malformed(code apierr.Code, rule, reason string) *denial {
 	return deny(ClassRequest, rule, reason, code, apierr.Options{Message: reason}).inAnyMode()
 }
 
+// unsuited refuses a request that can be read, but not carried out as the route
+// says.
+func unsuited(rule, reason string) *denial {
+	return deny(ClassRequest, rule, reason, apierr.ValidationInvalid, apierr.Options{Message: reason})
+}
+
 // unreadable refuses a body that proxy/llm refuses.
 func unreadable(err error) *denial {
 	e, ok := errors.AsType[*llm.Error](err)

@@ -14,7 +14,7 @@ type Class string
 // The classes of refusals.
 const (
 	ClassFault    Class = "fault"    // of Envoy's configuration, or of ours
-	ClassRequest  Class = "request"  // what the request says is not acceptable; carried out in observe too
+	ClassRequest  Class = "request"  // what the request says is not acceptable; where it can't be read, in observe too
 	ClassModel    Class = "model"    // the model is not allowed
 	ClassPolicy   Class = "policy"   // the policy's second answer
 	ClassBudget   Class = "budget"   // no budget, or none that can be asked

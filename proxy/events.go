@@ -20,12 +20,16 @@ type eventStream struct {
 	rules    *snapshot.Sanitizers // nil: no text is judged
 	format   llm.Format
 	under    []underway // texts under way, in the order of their beginning
+	over     []llm.Key  // of texts that have ended, at most maxEnded
 	findings []sanitize.Finding
 	texts    []string // of one frame; reused
 	ended    bool     // the upstream ended the stream
-	lenient  bool     // frames that can't be read pass: mode observe
+	lenient  bool     // what is wrong with it passes: mode observe
 	would    *denial  // the first thing that passed for that
 }
+
+// maxEnded is how many texts of one stream may have ended.
+const maxEnded = 2048
 
 // underway is one text under way.
 type underway struct {
@@ -33,9 +37,9 @@ type underway struct {
 	clean *sanitize.Stream
 }
 
-func newEventStream(format llm.Format, hideUsage bool, rules *snapshot.Sanitizers) (*eventStream, error) {
-	s, err := llm.NewStream(format, llm.StreamOptions{HideUsage: hideUsage, DropLogprobs: rules != nil})
-	return &eventStream{stream: s, rules: rules, format: format}, err
+func newEventStream(format llm.Format, hideUsage bool, rules *snapshot.Sanitizers, lenient bool) (*eventStream, error) {
+	s, err := llm.NewStream(format, llm.StreamOptions{HideUsage: hideUsage, DropLogprobs: rules != nil && !lenient})
+	return &eventStream{stream: s, rules: rules, format: format, lenient: lenient}, err
 }
 
 // write takes a chunk and returns what it comes to. After a denial the stream
@@ -76,16 +80,18 @@ func (s *eventStream) frames(out []byte, frames []llm.Frame) ([]byte, *denial) {
 // frame takes one frame. Texts that end with it and have no piece in it are
 // written before it, since clients stop at the mark of an end.
 func (s *eventStream) frame(out []byte, f llm.Frame) ([]byte, *denial) {
+	if s.rules != nil && !s.lenient {
+		f.ID, f.HasID = "", false // no format needs it, and it could carry any text
+	}
 	ev := s.stream.Next(f)
 	if s.rules == nil {
 		return s.pass(out, ev)
 	}
 	if ev.Kind == llm.EventUnparsed {
-		d := unfit("frame_unreadable", "The upstream's stream holds what can't be read.", ev.Reason)
-		if !s.lenient {
+		d := s.fault("frame_unreadable", "The upstream's stream holds what can't be read.", ev.Reason)
+		if d != nil {
 			return out, d
 		}
-		s.would = cmp.Or(s.would, d)
 		return s.pass(out, ev)
 	}
 	texts, d := s.judge(ev)
@@ -97,6 +103,17 @@ func (s *eventStream) frame(out []byte, f llm.Frame) ([]byte, *denial) {
 		return out, d
 	}
 	return s.append(out, texts)
+}
+
+// fault is a denial for what is wrong with the stream; nil where that is only
+// noted.
+func (s *eventStream) fault(rule, reason string, cause error) *denial {
+	d := unfit(rule, reason, cause)
+	if !s.lenient {
+		return d
+	}
+	s.would = cmp.Or(s.would, d)
+	return nil
 }
 
 // pass forwards a frame of which no text is judged.
@@ -160,22 +177,33 @@ func (s *eventStream) piece(t llm.Text) (string, *denial) {
 		clean, findings, stop := sc.Text(t.Value)
 		return clean, s.note(findings, stop)
 	}
-	text := s.text(t.Key, sc)
+	text, d := s.text(t.Key, sc)
+	if d != nil {
+		return "", d
+	}
 	clean, findings := text.Write(t.Value)
 	return clean, s.note(findings, text.Blocked())
 }
 
-// text finds a text under way, or begins it. INVARIANT: proxy/llm bounds how many
-// there are (MaxKeys).
-func (s *eventStream) text(k llm.Key, sc *sanitize.Scanner) *sanitize.Stream {
+// text finds a text under way, or begins it. One that goes on after its end would
+// be judged in two halves, which clients join. INVARIANT: proxy/llm bounds how many
+// are under way (MaxKeys).
+func (s *eventStream) text(k llm.Key, sc *sanitize.Scanner) (*sanitize.Stream, *denial) {
 	for i := range s.under {
 		if s.under[i].key == k {
-			return s.under[i].clean
+			return s.under[i].clean, nil
 		}
+	}
+	var d *denial
+	switch {
+	case slices.Contains(s.over, k):
+		d = s.fault("text_after_end", "The upstream's stream goes on with a text that has ended.", nil)
+	case len(s.over) >= maxEnded:
+		d = s.fault("too_many_texts", "The upstream's stream has too many texts.", nil)
 	}
 	clean := sc.Stream()
 	s.under = append(s.under, underway{k, clean})
-	return clean
+	return clean, d
 }
 
 // end ends a text and returns what was held back of it.
@@ -187,6 +215,9 @@ func (s *eventStream) end(k llm.Key) (string, *denial) {
 	rest, findings := s.under[i].clean.Close()
 	stop := s.under[i].clean.Blocked()
 	s.under = slices.Delete(s.under, i, i+1)
+	if len(s.over) < maxEnded {
+		s.over = append(s.over, k)
+	}
 	return rest, s.note(findings, stop)
 }
 

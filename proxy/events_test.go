@@ -28,7 +28,7 @@ func rules(t testing.TB) *snapshot.Sanitizers {
 // passed on before a denial, and with it.
 func through(t testing.TB, rules *snapshot.Sanitizers, chunks ...string) (string, *denial) {
 	t.Helper()
-	s, err := newEventStream(llm.OpenAI, false, rules)
+	s, err := newEventStream(llm.OpenAI, false, rules, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,8 +59,11 @@ type exchange struct {
 	s         *Server
 	stream    pb.ExternalProcessor_ProcessServer
 	requestID string
-	key       string        // the client's idempotency key, "" without
-	logged    chan struct{} // closed when the access log has told how the request ended
+	key       string // the client's idempotency key, "" without
+
+	once    sync.Once     // of the access log's word
+	logged  chan struct{} // closed when the access log has told how the request ended
+	reached bool          // what it told: bytes went upstream. To be read after logged is closed
 
 	mu     sync.Mutex // guards all below; one message, or one cut, at a time
 	state  state
@@ -68,15 +71,13 @@ type exchange struct {
 	ticket ticket
 	snap   *snapshot.Snapshot
 	route  *snapshot.Route
-	doom   *denial     // it was cut before that could be said
+	doom   *denial     // it was cut before there was a reply to say so in
 	timer  *time.Timer // ends the longest stream; nil until it is confirmed
 	plan   plan
 	held   hold
 	sent   bool // the confirmation was; from here on the upstream may have the request
 	ending ending
 	answer answer
-
-	reached bool // the access log: bytes went upstream
 }
 
 // hold is what the ledger holds for an exchange.
@@ -85,6 +86,7 @@ type hold struct {
 	key    budget.Key
 	tokens int64
 	owed   bool // the ledger waits for a settlement
+	fixed  bool // it can't be raised
 }
 
 // Errors that end a stream before its last reply. Envoy takes each for a refusal.
@@ -132,7 +134,7 @@ func (x *exchange) take(m *pb.ProcessingRequest) error {
 	case *pb.ProcessingRequest_ResponseHeaders:
 		switch x.state {
 		case opened, headed:
-			return x.foreign(r.ResponseHeaders.GetEndOfStream())
+			return x.foreign(originOf(m.GetAttributes()), r.ResponseHeaders.GetEndOfStream())
 		case confirmed:
 			return x.responseHead(originOf(m.GetAttributes()), r.ResponseHeaders)
 		}
@@ -142,7 +144,7 @@ func (x *exchange) take(m *pb.ProcessingRequest) error {
 		}
 	case *pb.ProcessingRequest_ResponseTrailers:
 		if x.answering() {
-			return x.responseTrailers()
+			return x.responseTrailers(r.ResponseTrailers.GetTrailers())
 		}
 	}
 	return fmt.Errorf("%w: %T in state %d", errOrder, m.GetRequest(), x.state)
@@ -156,7 +158,11 @@ func (x *exchange) answering() bool {
 }
 
 // foreign lets a reply pass that is Envoy's or Check's own: there is no exchange.
-func (x *exchange) foreign(end bool) error {
+// An upstream that answers what was never confirmed is not to be believed.
+func (x *exchange) foreign(from origin, end bool) error {
+	if from.upstream {
+		return x.refuse(fault("not_confirmed", errors.New("an upstream answered a request that was not confirmed")))
+	}
 	x.event.Outcome = Foreign
 	x.state = passing
 	return x.sendHead(nil, end)
@@ -184,12 +190,17 @@ func (x *exchange) sendBody(body []byte, end bool) error {
 	return x.send(responseBody(body, end))
 }
 
-// observed reports whether a refusal is only recorded, and records it.
+// observes reports whether the route is one in mode observe.
+func (x *exchange) observes() bool { return x.route != nil && x.route.Mode == config.Observe }
+
+// observed reports whether a refusal is only recorded, and records it. What policy
+// would have refused gets no credential, as with Check.
 func (x *exchange) observed(d *denial) bool {
-	if d.always || x.route == nil || x.route.Mode != config.Observe {
+	if d.always || !x.observes() {
 		return false
 	}
 	x.event.Would = append(x.event.Would, &d.Refusal)
+	x.ticket.withheld = x.ticket.withheld || d.Class == ClassModel || d.Class == ClassPolicy
 	return true
 }
 
@@ -243,23 +254,20 @@ func (x *exchange) logSend(err error) {
 
 // refusedBy asks the live data. What Check said of the principal never changes.
 func (x *exchange) refusedBy(state *live.State) (live.Refusal, bool) {
-	if x.route.Mode == config.Observe {
+	if x.observes() {
 		return live.Refusal{}, false
 	}
 	p := x.ticket.principal
 	return state.Refuse(&p, x.snap.FromControl(p.Issuer))
 }
 
-// log takes in what the access log tells.
+// log takes in what the access log tells, the first time. It waits for nobody:
+// the access log is one stream for all requests.
 func (x *exchange) log(reached bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	select {
-	case <-x.logged:
-	default:
+	x.once.Do(func() {
 		x.reached = reached
 		close(x.logged)
-	}
+	})
 }
 
 // finish ends the exchange, whatever ended its stream: what was held is settled.
@@ -267,12 +275,13 @@ func (x *exchange) log(reached bool) {
 // INVARIANT: the handler returns no nil before the last reply was sent. Envoy
 // would let the rest of the request or answer pass unseen.
 func (x *exchange) finish(err *error) {
-	if p := recover(); p != nil {
+	p := recover()
+	x.mu.Lock()
+	if p != nil {
 		x.s.opts.Log.Error("exchange panicked", "request_id", x.requestID, "panic", p, "stack", string(debug.Stack()))
 		*err = errPanic
 		x.event.Refusal = &Refusal{Class: ClassFault, Rule: "panic"}
 	}
-	x.mu.Lock()
 	last := x.state == over
 	x.state = over // a cut that comes now does nothing
 	if x.timer != nil {
@@ -311,7 +320,8 @@ func (x *exchange) outcome(last bool) Outcome {
 }
 
 // settle gives the ledger its settlement. An exchange that ended while nothing
-// had come back may not have reached the upstream: only the access log can say.
+// had come back, or with a reply of Envoy's that does not say so, may not have
+// reached the upstream: only the access log can say.
 //
 // Dying before leaves the hold: a later process of this sidecar has control
 // charge it in full.
@@ -320,11 +330,11 @@ func (x *exchange) settle() {
 		return
 	}
 	x.held.owed = false
-	x.ending.hold, x.ending.prompt = x.held.tokens, x.plan.prompt
+	x.ending.hold, x.ending.ahead, x.ending.prompt = x.held.tokens, x.plan.full-x.held.tokens, x.plan.prompt
 	switch {
 	case !x.sent:
 		x.ending.unreached = true
-	case !x.answer.seen:
+	case !x.answer.seen, x.answer.local && !x.ending.unreached:
 		x.ending.unreached = !x.awaitEvidence()
 	}
 	c := x.ending.settle()
@@ -343,8 +353,6 @@ func (x *exchange) awaitEvidence() bool {
 	defer late.Stop()
 	select {
 	case <-x.logged:
-		x.mu.Lock()
-		defer x.mu.Unlock()
 		return x.reached
 	case <-late.C:
 	case <-x.s.closing:

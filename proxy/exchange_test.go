@@ -430,6 +430,7 @@ func TestLocalReply(t *testing.T) {
 			if head, text := p.said(); head != "head" || !strings.Contains(text, `"error":{"message":"the upstream is unavailable"`) {
 				t.Errorf("the client got %s %s", head, text)
 			}
+			h.server.Logged("req-1", true) // what the reply itself proves, nothing disproves
 			e := p.end()
 			if released := e.Charged == 0; released != c.released || e.Outcome != proxy.Local {
 				t.Errorf("event %+v, want released %v", e, c.released)

@@ -51,6 +51,7 @@ routes:
   - {name: watched, match: {listener: outbound, base: /watched, path: /v1/chat/completions, methods: [POST]}, upstream: openai, permission: task.create, mode: observe,
      llm: {models: {allow: ["gpt-*"]}, sanitize: {content: markdown}}}
   - {name: synthesis, match: {listener: outbound, base: /synthesis, path: /v1/chat/completions, methods: [POST]}, upstream: openai, permission: task.create, llm: {parser: synthesis}}
+  - {name: capped, match: {listener: outbound, base: /capped, path: /v1/chat/completions, methods: [POST]}, upstream: openai, permission: task.create, llm: {unary_cap: 1KiB}}
   - {name: models, match: {listener: outbound, base: /openai, path: /v1/models, methods: [GET]}, upstream: openai, permission: task.view, llm: {kind: free}}
   - {name: messages, match: {listener: outbound, base: /anthropic, path: /v1/messages, methods: [POST]}, upstream: anthropic, permission: task.create, llm: {sanitize: {content: markdown}}}
 `
@@ -70,18 +71,29 @@ type harness struct {
 
 func newHarness(t testing.TB, edit ...func(*proxy.Options)) *harness {
 	t.Helper()
-	rego, err := fs.ReadFile(policies.Shipped(), "authz.rego")
-	check(t, err)
-	return newHarnessWith(t, map[string]string{"authz.rego": string(rego)}, edit...)
+	return newHarnessOver(t, testSet, edit...)
 }
 
 func newHarnessWith(t testing.TB, rego map[string]string, edit ...func(*proxy.Options)) *harness {
+	t.Helper()
+	return newHarnessOf(t, testSet, rego, edit...)
+}
+
+// newHarnessOver is a harness over another policy set, with the shipped Rego.
+func newHarnessOver(t testing.TB, set string, edit ...func(*proxy.Options)) *harness {
+	t.Helper()
+	rego, err := fs.ReadFile(policies.Shipped(), "authz.rego")
+	check(t, err)
+	return newHarnessOf(t, set, map[string]string{"authz.rego": string(rego)}, edit...)
+}
+
+func newHarnessOf(t testing.TB, set string, rego map[string]string, edit ...func(*proxy.Options)) *harness {
 	t.Helper()
 	h := &harness{t: t, table: snapshot.NewTable(), ledger: newLedger(t), events: make(chan *proxy.Event, 64), now: time.Now()}
 	issuer := tokentest.NewIssuer(t, "main", "https://issuer.test", "gatehouse")
 	jwks := filepath.Join(t.TempDir(), "jwks.json")
 	check(t, os.WriteFile(jwks, issuer.JWKS(), 0o600))
-	files := revision.Files{"gatehouse.yaml": fmt.Appendf(nil, testSet, jwks)}
+	files := revision.Files{"gatehouse.yaml": fmt.Appendf(nil, set, jwks)}
 	for name, text := range rego {
 		files[name] = []byte(text)
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"gatehouse/budget"
 	"gatehouse/proxy/llm"
 )
 
@@ -22,6 +23,7 @@ const (
 // ending is all that the charge of an exchange depends on.
 type ending struct {
 	hold   int64 // tokens held
+	ahead  int64 // tokens beyond an adaptive hold that the upstream could use
 	prompt int64 // upper bound of the prompt's tokens
 
 	unreached bool       // it is proven that no byte went upstream
@@ -44,7 +46,8 @@ type charge struct {
 
 // settle says what an exchange is charged. The first row that applies decides.
 // What the provider reports may exceed the hold: the ledger shows that as
-// overrun. All else stays within the hold, which bounds what can be billed.
+// overrun. All else stays within what the request can be billed, which is the
+// hold, and more than it only where it is adaptive.
 func (e *ending) settle() charge {
 	switch {
 	case e.unreached:
@@ -52,7 +55,8 @@ func (e *ending) settle() charge {
 	case e.reported() && e.usage.Output < e.counts.Text/underreport:
 		return charge{tokens: e.counted(), flagged: true, rule: "underreported"}
 	case e.reported():
-		return charge{tokens: e.usage.Total(), rule: "reported"}
+		// More than the ledger takes for one request can't be true.
+		return charge{tokens: min(e.usage.Total(), budget.MaxTokens), flagged: e.usage.Total() > budget.MaxTokens, rule: "reported"}
 	case e.refused && !e.usage.Seen:
 		return charge{release: true, rule: "error_answer"}
 	case e.complete && e.kind != opaque:
@@ -70,5 +74,5 @@ func (e *ending) reported() bool { return e.complete && e.usage.Final }
 // Usage on the way only raises it.
 func (e *ending) counted() int64 {
 	seen := e.prompt + e.counts.Text + e.counts.Other + e.unparsed
-	return min(max(seen, e.usage.Total()), e.hold)
+	return min(max(seen, e.usage.Total()), e.hold+e.ahead)
 }

@@ -49,6 +49,13 @@ func (m *mutation) set(name, value string) {
 	})
 }
 
+// removeAll removes every header of a map.
+func (m *mutation) removeAll(all *corev3.HeaderMap) {
+	for _, h := range all.GetHeaders() {
+		m.RemoveHeaders = append(m.RemoveHeaders, h.GetKey())
+	}
+}
+
 // confirmation is the metadata that the hold guard looks for.
 func confirmation(value string) *structpb.Struct {
 	held := &structpb.Struct{Fields: map[string]*structpb.Value{envoyconf.KeyHeld: structpb.NewStringValue(value)}}
@@ -87,8 +94,8 @@ func responseBody(body []byte, end bool) *pb.ProcessingResponse {
 	}}}
 }
 
-func responseTrailers() *pb.ProcessingResponse {
-	return &pb.ProcessingResponse{Response: &pb.ProcessingResponse_ResponseTrailers{ResponseTrailers: &pb.TrailersResponse{}}}
+func responseTrailers(m *mutation) *pb.ProcessingResponse {
+	return &pb.ProcessingResponse{Response: &pb.ProcessingResponse_ResponseTrailers{ResponseTrailers: &pb.TrailersResponse{HeaderMutation: &m.HeaderMutation}}}
 }
 
 // immediate replaces whatever Envoy would have answered. Its details begin with
@@ -113,27 +120,47 @@ const (
 
 // origin is where a response comes from, as its attributes say.
 type origin struct {
+	upstream  bool // it says that it is the upstream's
 	local     bool // Envoy's own
 	unreached bool // and nothing went upstream
 }
 
 // originOf reads the attributes that come with a response's headers. Retries are
-// off, so that one attempt is all there can be.
+// off, so that one attempt is all there can be. Of what is not said nothing is
+// believed: without a code a response is for the upstream's to explain, without a
+// count it may have reached it.
 func originOf(attributes map[string]*structpb.Struct) origin {
 	f := attributes["envoy.filters.http.ext_proc"].GetFields()
 	details := f["response.code_details"].GetStringValue()
 	if details == "via_upstream" || details == "" {
-		return origin{}
+		return origin{upstream: details != ""}
 	}
-	attempts := f["upstream.request_attempt_count"].GetNumberValue()
-	flags := int64(f["response.flags"].GetNumberValue())
-	return origin{local: true, unreached: attempts == 0 || attempts == 1 && flags&flagsNotReached != 0}
+	count, counted := f["upstream.request_attempt_count"]
+	attempts, flags := count.GetNumberValue(), int64(f["response.flags"].GetNumberValue())
+	return origin{local: true, unreached: counted && (attempts == 0 || attempts == 1 && flags&flagsNotReached != 0)}
 }
 
 // mediaType is the type of a content-type header, without parameters.
 func mediaType(value string) string {
 	kind, _, _ := strings.Cut(value, ";")
 	return strings.ToLower(strings.TrimSpace(kind))
+}
+
+// isUTF8 reports whether a content-type names no charset but UTF-8 and what it
+// contains: in that everything here is read.
+func isUTF8(contentType string) bool {
+	for parameter := range strings.SplitSeq(strings.ToLower(contentType), ";") {
+		name, value, _ := strings.Cut(parameter, "=")
+		if !strings.HasPrefix(strings.TrimSpace(name), "charset") {
+			continue
+		}
+		switch strings.Trim(value, " \t\"'") {
+		case "utf-8", "utf8", "us-ascii":
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // isJSON accepts application/json and types built on it (RFC 6839).

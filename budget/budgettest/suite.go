@@ -61,7 +61,7 @@ func (c *Clock) Set(t time.Time) {
 
 // TestStore runs the suite. newHarness makes an empty store for each case.
 func TestStore(t *testing.T, newHarness func(t *testing.T) Harness) {
-	for _, suite := range []map[string]func(*stage){reserving(), settling(), expiring(), limiting(), windowing(), telling(), failing()} {
+	for _, suite := range []map[string]func(*stage){reserving(), settling(), expiring(), limiting(), windowing(), telling(), failing(), linearizing()} {
 		for name, run := range suite {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -134,7 +134,7 @@ routes:
 		delete(route["typed_per_filter_config"].(map[string]any), "envoy.filters.http.ext_proc")
 	})
 	a := s.do("POST", s.outbound+"/openai/v1/chat/completions", prompt("words-3", false), "content-type", "application/json")
-	if a.Status != 503 || a.Code != "policy.unavailable" || provider.Totals().Calls != 0 {
+	if a.Status != 503 || llmCode(a.Body) != "policy.unavailable" || provider.Totals().Calls != 0 {
 		t.Errorf("without the Exchange on the route: %d %s", a.Status, a.Body)
 	}
 }
