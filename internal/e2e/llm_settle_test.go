@@ -21,6 +21,7 @@ func TestSettlements(t *testing.T) {
 		nothing               // the hold was released
 		counted               // the prompt's bound and the visible bytes
 		whole                 // the hold
+		visible               // as counted, of what came before the break: between what was billed and the hold
 	)
 	for _, c := range []struct {
 		name, base, model string
@@ -40,6 +41,9 @@ func TestSettlements(t *testing.T) {
 		{"error document", "openai", "error-429", false, 429, nothing},
 		{"error document, stream", "openai", "error-500", true, 500, nothing},
 		{"error document, Anthropic", "anthropic", "error-529", false, 529, nothing},
+		{"upstream breaks a stream off, no thoughts are hidden", "openai", "gpt-4o/cut-5", true, 0, visible},
+		{"a stream ends in the provider's error", "openai", "gpt-4o/late-error-5", true, 200, visible},
+		{"usage on the way, then broken", "openai", "gpt-4o/early-usage", true, 0, visible},
 		{"no usage, JSON", "openai", "nousage-20", false, 200, counted},
 		{"no usage, stream", "openai", "nousage-20", true, 200, counted},
 		{"low usage", "openai", "lowusage-40", false, 200, counted},
@@ -77,7 +81,11 @@ func TestSettlements(t *testing.T) {
 				billed: e.Billed, nothing: 0, whole: hold, counted: int64(len(body)) + int64(len(said(text))),
 			}[c.want]
 			envoytest.Eventually(t, "settled", func() bool { return l.usage().Reserved == 0 })
-			if got := l.usage().Used - before; got != want {
+			if got := l.usage().Used - before; c.want == visible {
+				if got < int64(len(body)) || got >= hold {
+					t.Errorf("charged %d, want what was visible; the hold was %d", got, hold)
+				}
+			} else if got != want {
 				t.Errorf("charged %d, want %d; the provider: %+v; the client got %.400s", got, want, e, text)
 			}
 			if got := l.usage().Used - before; got < e.Billed {

@@ -16,7 +16,8 @@
 // The ledger stands in a handler of its own, for a listener of its own. A
 // Provider is safe for concurrent use.
 //
-// Models. N, MS and S stand for decimal numbers. All honour the output limit
+// Models. N, MS and S stand for decimal numbers. The name of a real one may stand
+// before, for whoever goes by it: "gpt-4o/words-10". All honour the output limit
 // (finish reason length, stop reason max_tokens) but runaway-N. Where no number
 // of words is named, see the text.
 //

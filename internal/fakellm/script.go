@@ -72,7 +72,8 @@ type number struct{ min, max, example int }
 
 // find returns the script of the model that a call names.
 func find(c *call) (script, *fault) {
-	name, n := parseName(c.model)
+	// A real model's name may stand before: "gpt-4o/words-10".
+	name, n := parseName(c.model[strings.LastIndexByte(c.model, '/')+1:])
 	all := models()
 	i := slices.IndexFunc(all, func(m model) bool { return m.name == name && m.accepts(n) })
 	if i < 0 {
