@@ -45,7 +45,7 @@ const (
 )
 
 // Store keeps the ledger, shared by all processes. Each call is done whole or
-// not at all. Calls that concern one tenant take effect one after the other, in
+// not at all; one that names a request twice, up to where it fails. Calls that concern one tenant take effect one after the other, in
 // the order of the journal. A Store is safe for concurrent use.
 type Store interface {
 	Holds
