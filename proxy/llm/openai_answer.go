@@ -127,6 +127,9 @@ func (o openai) frame(s *Stream, root elem, ev *Event) {
 	}
 	c.closing = c.news && len(c.seen) == 0 && len(c.texts) == 0
 	ev.Remove = s.opts.HideUsage && c.closing && choices
+	if u := root.get("usage"); s.opts.HideUsage && u.ok() && !u.set() {
+		c.gone = append(c.gone, whole(u))
+	}
 	if ev.Err != nil {
 		ev.Kind = EventError
 	}

@@ -35,6 +35,22 @@ func insert(object elem, name string, value []byte) edit {
 	return edit{span{at, at}, text}
 }
 
+// whole is where a member of an object stands with its name and one comma, so that
+// without it the object is still one.
+func whole(member elem) span {
+	const space = " \t\r\n"
+	text, at := member.d.text, span{member.node().name.start, member.span().end}
+	after := int32(len(text)) - int32(len(bytes.TrimLeft(text[at.end:], space)))
+	if after < int32(len(text)) && text[after] == ',' {
+		return span{at.start, after + 1}
+	}
+	before := int32(len(bytes.TrimRight(text[:at.start], space)))
+	if before > 0 && text[before-1] == ',' {
+		at.start = before - 1
+	}
+	return at
+}
+
 // put makes the edit that gives a member a value, whether it is there or not.
 func put(object elem, name string, value []byte) (edit, bool) {
 	m := object.get(name)

@@ -74,6 +74,7 @@ type collector struct {
 	texts    []Text
 	counts   Counts
 	blank    []span // logprobs, which repeat the text token by token
+	gone     []span // members that are there only because we asked for usage
 	fault    *Error
 	seen     []int // choices that the document speaks of
 	ends     []end // what it ends
@@ -95,7 +96,7 @@ type end struct {
 // reset empties the collector for the next frame but keeps its memory.
 func (c *collector) reset() {
 	clear(c.texts)
-	*c = collector{texts: c.texts[:0], blank: c.blank[:0], seen: c.seen[:0], ends: c.ends[:0],
+	*c = collector{texts: c.texts[:0], blank: c.blank[:0], gone: c.gone[:0], seen: c.seen[:0], ends: c.ends[:0],
 		reasoned: c.reasoned, sealed: c.sealed, redacted: c.redacted}
 }
 
@@ -234,6 +235,9 @@ func (c *collector) rewrite(dst []byte, d *document, texts []string, dropLogprob
 		for _, at := range c.blank {
 			edits = append(edits, edit{at, []byte("null")})
 		}
+	}
+	for _, at := range c.gone {
+		edits = append(edits, edit{at: at})
 	}
 	if edits == nil {
 		return append(dst, d.text...), nil
