@@ -35,7 +35,6 @@ type plan struct {
 	full      int64 // all that the request can use
 	hidden    llm.Hidden
 	hideUsage bool // the client did not ask for usage in the stream
-	body      []byte
 }
 
 // requestHead finds out what was let pass, and by which configuration. A request

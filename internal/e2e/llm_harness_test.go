@@ -102,14 +102,15 @@ func (l *llmMesh) settled() (u api.BudgetUsage) {
 
 // prompt is the body of a call; more are further members.
 func prompt(model string, stream bool, more ...string) string {
-	b := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"please say something"}]`, model)
+	var b strings.Builder
+	b.WriteString(fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"please say something"}]`, model))
 	if stream {
-		b += `,"stream":true`
+		b.WriteString(`,"stream":true`)
 	}
 	for _, m := range more {
-		b += "," + m
+		b.WriteString("," + m)
 	}
-	return b + "}"
+	return b.String() + "}"
 }
 
 // call is an answer as it comes.
