@@ -166,6 +166,7 @@ type ledger struct {
 	asked   chan struct{} // where not nil: told of each Reserve, which then waits for its context
 	settled []budget.Settlement
 	granted int
+	last    budget.Hold // that was asked for
 }
 
 const sidecarID = "00000000-0000-4000-8000-000000000001"
@@ -186,6 +187,7 @@ func (l *ledger) Reserve(ctx context.Context, tenant string, h budget.Hold) (bud
 	l.mu.Lock()
 	away, asked := l.away, l.asked
 	l.granted++
+	l.last = h
 	l.mu.Unlock()
 	if asked != nil {
 		asked <- struct{}{}
@@ -320,6 +322,18 @@ func (p *player) body(text string) {
 func (p *player) upstream(status, contentType string, more ...string) {
 	p.h.t.Helper()
 	p.respond(map[string]any{"response.code_details": "via_upstream", "upstream.request_attempt_count": 1}, append([]string{":status", status, "content-type", contentType}, more...)...)
+}
+
+// bare sends the headers of an upstream's answer that has no body.
+func (p *player) bare(status string) {
+	p.h.t.Helper()
+	p.send(&pb.ProcessingRequest{Request: &pb.ProcessingRequest_ResponseHeaders{ResponseHeaders: &pb.HttpHeaders{Headers: headerMap(":status", status), EndOfStream: true}}})
+}
+
+// trailers ends an answer with them.
+func (p *player) trailers(pairs ...string) {
+	p.h.t.Helper()
+	p.send(&pb.ProcessingRequest{Request: &pb.ProcessingRequest_ResponseTrailers{ResponseTrailers: &pb.HttpTrailers{Trailers: headerMap(pairs...)}}})
 }
 
 // local sends the headers of a reply of Envoy's own.

@@ -44,6 +44,12 @@ func (s Standing) Close(now time.Time) Standing {
 	return s
 }
 
+// Bounds of who makes room for others.
+const (
+	rootedIn     = 2  // so many sidecars' breakers stay: as many as can open the mesh's
+	maxDisplaced = 16 // by one review
+)
+
 // quorum is when the mesh has a breaker open: of the sidecars that called, so
 // many found it failing.
 func quorum(called, open int) bool { return open >= 2 && 2*open >= called }
@@ -62,39 +68,55 @@ func (s Standing) key() key { return key{s.PolicySet, s.Name} }
 // Judge holds what sidecars that are connected reported against what stands.
 func Judge(now time.Time, reports []mesh.BreakerReport, standing []Standing) Outcome {
 	seen := tally(now, reports, standing)
+	fresh, displaced := admitted(seen, standing)
 	var out Outcome
 	for _, before := range standing {
-		after, known := seen[before.key()]
-		delete(seen, before.key())
-		switch {
-		case !known && before.Phase == mesh.BreakerClosed && now.Sub(before.UpdatedAt) >= forgottenIn:
+		after, known := seen[before.key()] // else nobody knows of it
+		forgotten := !known && before.Phase == mesh.BreakerClosed && now.Sub(before.UpdatedAt) >= forgottenIn
+		if forgotten || displaced[before.key()] {
 			out.Drop = append(out.Drop, before)
 			continue
-		case !known:
-			after = counted{}
 		}
 		if s, other := after.judge(now, before); other {
 			out.Write = append(out.Write, s)
 		}
 	}
-	for _, k := range admitted(seen, standing) {
+	for _, k := range fresh {
 		s, _ := seen[k].judge(now, Standing{Breaker: mesh.Breaker{PolicySet: k.set, Name: k.name, Phase: mesh.BreakerClosed}})
 		out.Write = append(out.Write, s)
 	}
 	return out
 }
 
-// admitted are the new breakers that there is room for in their policy sets.
-func admitted(seen map[key]counted, standing []Standing) []key {
-	room := map[string]int{}
+// admitted are the new breakers that there is room for in their policy sets, those of
+// the most sidecars first, and the ones that make room: closed, and of so few that
+// one of them may have made up the name.
+func admitted(seen map[key]counted, standing []Standing) (fresh []key, displaced map[key]bool) {
+	stands, held, weak := make(map[key]bool, len(standing)), map[string]int{}, map[string][]key{}
 	for _, s := range standing {
-		room[s.PolicySet]++
+		k := s.key()
+		stands[k] = true
+		held[k.set]++
+		if s.Phase == mesh.BreakerClosed && seen[k].reporting < rootedIn {
+			weak[k.set] = append(weak[k.set], k)
+		}
 	}
-	fresh := slices.SortedFunc(maps.Keys(seen), func(a, b key) int { return cmp.Or(cmp.Compare(a.set, b.set), cmp.Compare(a.name, b.name)) })
-	return slices.DeleteFunc(fresh, func(k key) bool {
-		room[k.set]++
-		return room[k.set] > mesh.MaxBreakers
+	fresh = slices.DeleteFunc(slices.Collect(maps.Keys(seen)), func(k key) bool { return stands[k] })
+	slices.SortFunc(fresh, func(a, b key) int {
+		return cmp.Or(cmp.Compare(seen[b].reporting, seen[a].reporting), cmp.Compare(a.set, b.set), cmp.Compare(a.name, b.name))
 	})
+	displaced = map[key]bool{}
+	return slices.DeleteFunc(fresh, func(k key) bool {
+		switch {
+		case held[k.set] < mesh.MaxBreakers:
+			held[k.set]++
+		case seen[k].reporting >= rootedIn && len(weak[k.set]) > 0 && len(displaced) < maxDisplaced:
+			displaced[weak[k.set][0]], weak[k.set] = true, weak[k.set][1:]
+		default:
+			return true
+		}
+		return false
+	}), displaced
 }
 
 // counted is what all sidecars together say of one breaker.

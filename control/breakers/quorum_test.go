@@ -3,6 +3,7 @@ package breakers
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -163,6 +164,80 @@ func TestRoom(t *testing.T) {
 	}
 	if sets["p"] != mesh.MaxBreakers-1 || sets["q"] != 1 {
 		t.Errorf("new are %v, want what there is room for", sets)
+	}
+}
+
+// TestMadeUpNamesMakeRoom: one sidecar that makes up names keeps no upstream of
+// several others from being watched.
+func TestMadeUpNamesMakeRoom(t *testing.T) {
+	t.Parallel()
+	flood := mesh.BreakerReport{PolicySet: "p", At: noon}
+	var before []Standing
+	for i := range mesh.MaxBreakers {
+		s := standing(closed, 0, 0)
+		s.Name = fmt.Sprint("0", i)
+		before = append(before, s)
+		flood.Breakers = append(flood.Breakers, mesh.BreakerState{Name: s.Name, Phase: closed, CalledAt: noon})
+	}
+	late := mesh.BreakerReport{PolicySet: "p", At: noon, Breakers: []mesh.BreakerState{{Name: "made-up-too", Phase: open, CalledAt: noon}}}
+	out := Judge(noon, []mesh.BreakerReport{flood, said(open), said(open), late}, before)
+	names := map[string]mesh.BreakerPhase{}
+	for _, s := range out.Write {
+		if !slices.ContainsFunc(before, func(b Standing) bool { return b.Name == s.Name }) {
+			names[s.Name] = s.Phase
+		}
+	}
+	if diff := cmp.Diff(map[string]mesh.BreakerPhase{"app": open}, names); diff != "" {
+		t.Errorf("new (-want +got):\n%s", diff)
+	}
+	if len(out.Drop) != 1 || slices.ContainsFunc(out.Write, func(s Standing) bool { return s.Name == out.Drop[0].Name }) {
+		t.Errorf("dropped are %+v", out.Drop)
+	}
+
+	// At first, too, the names of several come before those of one.
+	flood.Breakers = append(flood.Breakers, mesh.BreakerState{Name: "0", Phase: closed})
+	out = Judge(noon, []mesh.BreakerReport{flood, said(closed), said(closed)}, nil)
+	if len(out.Write) != mesh.MaxBreakers || out.Write[0].Name != "app" {
+		t.Errorf("%d are new, %s the first", len(out.Write), out.Write[0].Name)
+	}
+}
+
+// TestWhoMakesNoRoom: what is open, or of several sidecars, stays, and few go at once.
+func TestWhoMakesNoRoom(t *testing.T) {
+	t.Parallel()
+	judge := func(phase mesh.BreakerPhase, reporting, fresh int) Outcome {
+		var before []Standing
+		old := mesh.BreakerReport{PolicySet: "p", At: noon}
+		for i := range mesh.MaxBreakers {
+			s := standing(phase, 0, 1)
+			s.Name = fmt.Sprint("old", i)
+			before = append(before, s)
+			old.Breakers = append(old.Breakers, mesh.BreakerState{Name: s.Name, Phase: phase, CalledAt: noon})
+		}
+		new := mesh.BreakerReport{PolicySet: "p", At: noon}
+		for i := range fresh {
+			new.Breakers = append(new.Breakers, mesh.BreakerState{Name: fmt.Sprint("new", i), Phase: closed})
+		}
+		reports := []mesh.BreakerReport{new, new}
+		for range reporting {
+			reports = append(reports, old)
+		}
+		return Judge(noon, reports, before)
+	}
+	for name, tt := range map[string]struct {
+		phase            mesh.BreakerPhase
+		reporting, fresh int
+		want             int
+	}{
+		"closed, and of nobody":  {closed, 0, 1, 1},
+		"closed, and of one":     {closed, 1, 1, 1},
+		"closed, and of several": {closed, 2, 1, 0},
+		"open":                   {open, 1, 1, 0},
+		"many at once":           {closed, 1, mesh.MaxBreakers, maxDisplaced},
+	} {
+		if out := judge(tt.phase, tt.reporting, tt.fresh); len(out.Drop) != tt.want {
+			t.Errorf("%s: %d go, want %d", name, len(out.Drop), tt.want)
+		}
 	}
 }
 

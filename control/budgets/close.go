@@ -2,6 +2,7 @@ package budgets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -29,14 +30,17 @@ func (l *Inline) Replayed(ctx context.Context, sidecar string, incarnation int64
 	return err
 }
 
-// end ends holds until there are none.
+// end ends holds until there are none. One call that ends nothing does not say so:
+// those that it chose may have been ended by another meanwhile.
 func (l *Inline) end(ctx context.Context, sidecar string, below int64) (total int, err error) {
+	idle := false
 	for range maxCloses {
 		n, err := l.o.Ledger.CloseSidecar(ctx, sidecar, below)
 		total += n
-		if err != nil || n == 0 {
+		if err != nil || n == 0 && idle {
 			return total, err
 		}
+		idle = n == 0
 	}
 	return total, fmt.Errorf("budgets: a sidecar has more than %d open holds", total)
 }
@@ -78,14 +82,13 @@ func (l *Inline) endUnseen(ctx context.Context, steady bool) error {
 	if err != nil || !steady {
 		return err
 	}
+	var faults []error // one sidecar's keep no other's open: they come first at each turn
 	for _, id := range sidecars {
 		n, err := l.end(ctx, id, math.MaxInt64)
 		if n > 0 {
 			l.o.Log.Warn("nothing was heard of a sidecar for long; its holds were charged", slog.String("sidecar", id), slog.Int("holds", n))
 		}
-		if err != nil {
-			return err
-		}
+		faults = append(faults, err)
 	}
-	return nil
+	return errors.Join(faults...)
 }

@@ -1,9 +1,11 @@
 package sync
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	pb "gatehouse/api/v1/sidecarpb"
@@ -35,6 +37,18 @@ func word(err error) string {
 	return wordUnavailable
 }
 
+// maxTenant bounds the bytes of a tenant's name, above what any can have.
+const maxTenant = 255
+
+// tenantName returns budget.ErrInvalid for what can't be one. A message may bring
+// megabytes, and what is kept of one would be as large.
+func tenantName(text string) error {
+	if len(text) > maxTenant || strings.ContainsRune(text, 0) {
+		return fmt.Errorf("%w: no name of a tenant", budget.ErrInvalid)
+	}
+	return nil
+}
+
 // serves reports whether a sidecar may speak for a tenant.
 func serves(s *mesh.Sidecar, tenant string) bool { return s.Shared || tenant == s.Tenant }
 
@@ -55,7 +69,7 @@ func holdOf(r *pb.Reserve, sidecar string, incarnation int64) (budget.Hold, erro
 		return h, fmt.Errorf("%w: a time to live of %d ms", budget.ErrInvalid, ms)
 	}
 	h.TTL = time.Duration(ms) * time.Millisecond
-	return h, h.Check()
+	return h, cmp.Or(tenantName(r.GetTenant()), h.Check())
 }
 
 // settlementOf reads a settlement, as holdOf does.
@@ -64,7 +78,24 @@ func settlementOf(r *pb.Settle, sidecar string) (budget.Settlement, error) {
 		Key:    budget.Key{Origin: budget.Inline, ID: r.GetRequestId(), Attempt: r.GetAttempt()},
 		Action: budget.Action(r.GetAction()), Tokens: r.GetTokens(), Flagged: r.GetFlagged(), Sidecar: sidecar,
 	}
-	return s, s.Check()
+	return s, cmp.Or(tenantName(r.GetTenant()), s.Check())
+}
+
+// rarely says when to tell of what may come again and again. It belongs to one
+// goroutine.
+type rarely struct {
+	told   time.Time
+	passed int // over since then
+}
+
+// due reports whether to tell of it now, and how often nobody was told before.
+func (r *rarely) due(now time.Time) (passed int, due bool) {
+	if now.Sub(r.told) < nonsenseEvery {
+		r.passed++
+		return 0, false
+	}
+	passed, r.passed, r.told = r.passed, 0, now
+	return passed, true
 }
 
 func reserved(seq uint64, verdict string) *pb.LedgerDown {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,9 @@ const (
 	maxLedgerItems = 1 << 16 // of all streams of the process
 	maxLedgers     = 4       // streams of one credential; a further one ends the oldest
 	ledgerReview   = 5 * time.Second
+	// trustedFor is how long a stream goes on whose credential can't be confirmed.
+	trustedFor    = 5 * time.Minute
+	nonsenseEvery = time.Minute // that a stream's is told
 )
 
 // Answers to ledger streams that can't go on.
@@ -47,6 +51,8 @@ type ledgerStream struct {
 	sending  atomic.Int64 // since when a message is being sent, Unix nanoseconds; 0 for none
 
 	incarnation int64 // of the receiver's goroutine, and then of those that it starts
+	nonsense    rarely
+	confirmed   time.Time // when the credential was last; of run's goroutine
 	closing     atomic.Bool
 	turns       turns
 }
@@ -64,7 +70,7 @@ func (s *Server) ledger(wire grpc.BidiStreamingServer[pb.LedgerUp, pb.LedgerDown
 	}
 	l := &ledgerStream{
 		server: s, wire: wire, caller: callerOf(wire.Context()), replaced: make(chan struct{}), greeted: make(chan struct{}),
-		ended: make(chan error, 2), answers: make(chan *pb.LedgerDown, maxItems),
+		ended: make(chan error, 2), answers: make(chan *pb.LedgerDown, maxItems), confirmed: time.Now(),
 	}
 	l.sidecar.Store(&l.caller.sidecar)
 	s.ledgers.enter(l)
@@ -118,8 +124,11 @@ func (l *ledgerStream) review(ctx context.Context, now time.Time) error {
 	if status.Code(err) == codes.Unauthenticated || err == nil && who.sidecar.ID != l.caller.sidecar.ID {
 		return errUnknown
 	}
-	if err == nil { // else nobody knows; the ledger does not either
+	if err == nil {
 		l.sidecar.Store(&who.sidecar)
+		l.confirmed = now
+	} else if now.Sub(l.confirmed) > trustedFor { // until then nobody knows; the ledger does not either
+		return errUnasked
 	}
 	return nil
 }
@@ -161,7 +170,8 @@ func (l *ledgerStream) take(ctx context.Context, up *pb.LedgerUp) error {
 	}
 	switch m := up.GetMessage().(type) {
 	case *pb.LedgerUp_Hello:
-		if l.incarnation = hello.Hello.GetIncarnation(); l.incarnation < 1 {
+		// INVARIANT: there is always one above it, so that what it holds can be ended.
+		if l.incarnation = hello.Hello.GetIncarnation(); l.incarnation < 1 || l.incarnation == math.MaxInt64 {
 			return errNoLedgerHello
 		}
 		close(l.greeted)
@@ -249,7 +259,9 @@ func (l *ledgerStream) settle(ctx context.Context, r *pb.Settle) {
 	seq, tenant, sidecar := r.GetSeq(), r.GetTenant(), l.sidecar.Load()
 	s, err := settlementOf(r, sidecar.ID)
 	if err != nil {
-		l.server.opts.Log.Warn("sync: a settlement that can't be kept", "sidecar", sidecar.ID, "error", err)
+		if passed, due := l.nonsense.due(time.Now()); due {
+			l.server.opts.Log.Warn("sync: a settlement that can't be kept", "sidecar", sidecar.ID, "error", err, "passed_over", passed)
+		}
 		l.answer(ctx, settled(seq, wordInvalid, true))
 		return
 	}
@@ -288,9 +300,10 @@ func (l *ledgerStream) replayed(ctx context.Context) {
 	}
 	id, incarnation := l.sidecar.Load().ID, l.incarnation
 	l.server.wg.Go(func() {
-		var err error
-		defer l.server.recovered(&err)
-		err = l.server.opts.Ledger.Replayed(ctx, id, incarnation)
+		err := func() (err error) {
+			defer l.server.recovered(&err)
+			return l.server.opts.Ledger.Replayed(ctx, id, incarnation)
+		}()
 		if err != nil && ctx.Err() == nil {
 			l.server.opts.Log.Warn("sync: what an earlier process holds can't be ended yet", "sidecar", id, "error", err)
 		}

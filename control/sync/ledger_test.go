@@ -85,6 +85,7 @@ func TestFaultsOfOneItem(t *testing.T) {
 		{"a long hash", change(func(r *pb.Reserve) { r.BodyHash = make([]byte, 33) }), "invalid"},
 		{"no time", change(func(r *pb.Reserve) { r.TtlMs = 0 }), "invalid"},
 		{"endless", change(func(r *pb.Reserve) { r.TtlMs = math.MaxInt64 }), "invalid"},
+		{"endless, turned over", change(func(r *pb.Reserve) { r.TtlMs = 18_446_744_073_711 }), "invalid"}, // 2^64 ns and 1.4 ms
 		{"no task", change(func(r *pb.Reserve) { r.TaskId = "x" }), "invalid"},
 		{"no action", settle(func(s *pb.Settle) { s.Action = "take" }), "invalid final"},
 		{"negative", settle(func(s *pb.Settle) { s.Tokens = -1 }), "invalid final"},
@@ -214,7 +215,7 @@ func TestTooManyItems(t *testing.T) {
 	t.Parallel()
 	gate := make(chan struct{})
 	b := &book{answer: budget.Answer{Verdict: budget.Held}, wait: map[string]chan struct{}{"org1": gate}}
-	_, stream := lending(t, b, nil)
+	r, stream := lending(t, b, nil)
 	for i := range uint64(maxItems) {
 		say(t, stream, upReserve(reserveOf(i, fmt.Sprint(i))))
 	}
@@ -225,6 +226,9 @@ func TestTooManyItems(t *testing.T) {
 	say(t, stream, upSettle(settleOf(maxItems+1, "more", "release", 0)))
 	if got := text(hear(t, stream)); got != "busy" {
 		t.Fatalf("one too many: %s", got)
+	}
+	if n := len(r.server.ledgerItems); n != maxItems {
+		t.Errorf("%d have a place in the process", n)
 	}
 	close(gate)
 	for range maxItems {

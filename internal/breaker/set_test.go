@@ -59,6 +59,46 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// TestStaleOrders: a replica that is behind says nothing new, nor does the one that is
+// not when it is back.
+func TestStaleOrders(t *testing.T) {
+	t.Parallel()
+	c := newClocked()
+	c.Allow("a", config, "x")
+	for _, o := range []Order{{Name: "a", Reset: 8}, {Name: "a", Open: 7}, {Name: "a"}} {
+		c.Apply([]Order{o})
+		if a := c.States()[0]; a.Order != 8 || a.Phase != Closed {
+			t.Fatalf("after %+v: %+v", o, a)
+		}
+	}
+	c.open(t, "a")
+	c.Apply([]Order{{Name: "a", Reset: 8}})
+	if a := c.States()[0]; a.Phase != Open {
+		t.Errorf("a reset is followed twice: %+v", a)
+	}
+}
+
+// TestOldCallGivenBack: that one of before the trip came to nothing does not let
+// another call through beside the probe.
+func TestOldCallGivenBack(t *testing.T) {
+	t.Parallel()
+	c := newClocked()
+	c.Allow("a", config, "old")
+	c.open(t, "a")
+	c.now = c.now.Add(recovery)
+	if ok, _ := c.Allow("a", config, "probe"); !ok {
+		t.Fatal("the probe is refused")
+	}
+	c.Release("old")
+	if ok, _ := c.Allow("a", config, "beside"); ok {
+		t.Error("two probes are under way")
+	}
+	c.Done("probe", false)
+	if a := c.States()[0]; a.Phase != Closed {
+		t.Errorf("the probe came back: %+v", a)
+	}
+}
+
 func TestOrders(t *testing.T) {
 	t.Parallel()
 	c := newClocked()

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +36,9 @@ type file struct {
 func create(dir string, incarnation int64) (*file, error) {
 	for n := range maxFiles {
 		path := filepath.Join(dir, fmt.Sprintf("%020d-%d%s", incarnation, n, suffix))
+		if _, err := os.Lstat(path + badSuffix); err == nil {
+			continue // finish would overwrite what was kept aside
+		}
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, os.ErrExist) {
 			continue
@@ -48,6 +54,22 @@ func create(dir string, incarnation int64) (*file, error) {
 		return s, nil
 	}
 	return nil, errors.New("there are too many spools")
+}
+
+// LaterThan returns the incarnation of a process that begins now, by a clock of
+// nanoseconds: above those that have left a spool in dir, since a clock may have been
+// set back. A folder that can't be read has none.
+func LaterThan(dir string, clock int64) int64 {
+	const last = math.MaxInt64 - 2 // none can be above what follows
+	names, _ := os.ReadDir(dir)
+	for _, e := range names {
+		number, _, _ := strings.Cut(e.Name(), "-")
+		spool := strings.HasSuffix(e.Name(), suffix) || strings.HasSuffix(e.Name(), suffix+badSuffix)
+		if n, err := strconv.ParseInt(number, 10, 64); err == nil && spool && n <= last {
+			clock = max(clock, n+1)
+		}
+	}
+	return clock
 }
 
 // begin locks a new spool and makes it outlive a power cut.
@@ -138,11 +160,10 @@ func (s *file) probe() error {
 // next reads back up to n settlements. What can't be read ends the spool there.
 func (s *file) next(n int, each func(tenant string, t budget.Settlement)) (count int) {
 	r := bufio.NewReaderSize(io.NewSectionReader(s.f, s.read, s.size-s.read), readAhead)
-	for count < n {
+	for count < n && s.unread() {
 		payload, err := readFrame(r)
-		if errors.Is(err, io.EOF) {
-			s.read = s.size
-			return count
+		if errors.Is(err, io.EOF) { // what was there is not any more
+			err = errTorn
 		}
 		tenant, t := "", budget.Settlement{}
 		if err == nil {

@@ -27,12 +27,13 @@ const (
 type entry struct {
 	tenant string
 	budget.Settlement
-	n     uint64    // its place among all
-	since time.Time // that it is here
-	from  *pile     // the spool that it was read from; nil for what is in memory alone
-	again time.Time // not before
-	sent  time.Time // the last time
-	seq   uint64    // under which it is in flight; 0 while it is not
+	n     uint64        // its place among all
+	since time.Time     // that it is here
+	from  *pile         // the spool that it was read from; nil for what is in memory alone
+	again time.Time     // not before
+	pause time.Duration // before that
+	sent  time.Time     // the last time
+	seq   uint64        // under which it is in flight; 0 while it is not
 
 	writing bool // being written to the spool
 	done    bool // decided meanwhile
@@ -56,23 +57,22 @@ type queue struct {
 	fresh  []*entry // in memory alone, in order
 	own    []*entry // of this process's spool, in order
 	others []*entry // of earlier ones', in order
-	later  []*entry // not done when they were sent
+	later  []*entry // not done when they were sent, by when they are again
 	flight map[uint64]*entry
 
 	writing []*entry // of memory alone, being written to the spool
 
 	// behind says that this process's spool holds more than was read of it: what came
-	// later waits for that.
+	// later waits for that, as long as there is room to read it. Where there is none,
+	// what was read can't be decided now, as when one tenant's ledger is away.
 	behind bool
 
 	count  int // in memory alone: fresh, writing, and those in flight and later
 	replay int // read back and not decided
 	last   uint64
-	pause  time.Duration
-	raised time.Time // when pause was made longer last
 }
 
-func newQueue() queue { return queue{flight: map[uint64]*entry{}, pause: firstPause} }
+func newQueue() queue { return queue{flight: map[uint64]*entry{}} }
 
 // add takes a settlement, or reports that there is no room.
 func (q *queue) add(now time.Time, tenant string, s budget.Settlement) bool {
@@ -121,7 +121,7 @@ func (q *queue) next(now time.Time, seq uint64, window int) (*entry, time.Time) 
 	}
 	var at time.Time
 	for _, l := range []*[]*entry{&q.later, &q.own, &q.fresh, &q.others} {
-		if len(*l) == 0 || (q.behind && l == &q.fresh) {
+		if len(*l) == 0 || (q.behind && l == &q.fresh && q.room() >= readBatch) {
 			continue
 		}
 		e := (*l)[0]
@@ -148,18 +148,17 @@ func (q *queue) answered(now time.Time, seq uint64, final bool) *entry {
 	delete(q.flight, seq)
 	e.seq = 0
 	if final {
-		q.pause = firstPause
 		q.decided(e)
 		return e
 	}
 	if e.writing {
 		return e // written says where it goes on
 	}
-	if now.Sub(q.raised) >= q.pause { // once for all that were sent together
-		q.pause, q.raised = min(2*q.pause, lastPause), now
-	}
-	e.again = now.Add(q.pause)
-	q.later = append(q.later, e)
+	// Each has a pause of its own: that others can be decided says nothing of it.
+	e.pause = min(max(2*e.pause, firstPause), lastPause)
+	e.again = now.Add(e.pause)
+	i, _ := slices.BinarySearchFunc(q.later, e, func(o, e *entry) int { return cmp.Or(o.again.Compare(e.again), -1) })
+	q.later = slices.Insert(q.later, i, e)
 	return e
 }
 
@@ -278,6 +277,7 @@ func (q *queue) written(n int) {
 			q.count--
 			delete(q.flight, e.seq)
 		case e.seq == 0:
+			e.again = time.Time{} // it is not of later any more
 			back = append(back, e)
 		}
 	}

@@ -87,10 +87,10 @@ func TestNotNow(t *testing.T) {
 	q.answered(began, 1, false)
 	wantIDs(t, "at once", q.sends(began, &seq, 10), "b")
 	_, at := q.next(began, 99, 10)
-	if want := began.Add(2 * firstPause); !at.Equal(want) {
+	if want := began.Add(firstPause); !at.Equal(want) {
 		t.Errorf("again at %s, want %s", at, want)
 	}
-	pause := 2 * firstPause
+	pause := firstPause
 	for range 10 {
 		began := at
 		wantIDs(t, "when it is time", q.sends(began, &seq, 10), "a")
@@ -102,9 +102,59 @@ func TestNotNow(t *testing.T) {
 	}
 	q.sends(at, &seq, 10)
 	q.answered(at, seq-1, true)
-	if q.pause != firstPause || q.count != 1 {
-		t.Errorf("pause %s, %d wait", q.pause, q.count)
+	if q.count != 1 {
+		t.Errorf("%d wait", q.count)
 	}
+}
+
+// TestFreshWaitsForTheSpool: only while more of it can be read.
+func TestFreshWaitsForTheSpool(t *testing.T) {
+	t.Parallel()
+	for read, want := range map[int]int{0: 0, maxReplay - readBatch: 0, maxReplay - readBatch + 1: 1, maxReplay: 1} {
+		q, seq, own := newQueue(), uint64(0), &pile{own: true}
+		for i := range read {
+			q.readBack("stuck", commit(fmt.Sprint(i), 1), own)
+		}
+		q.sends(began, &seq, maxReplay)
+		q.behind = true
+		q.add(began, "t", commit("a", 1))
+		if ids := q.sends(began, &seq, 2*maxReplay); len(ids) != want {
+			t.Errorf("%d of the spool are under way: %v of what came later, want %d", read, ids, want)
+		}
+	}
+}
+
+// TestLaterIsInOrder: who has tried less often is not behind who has more.
+func TestLaterIsInOrder(t *testing.T) {
+	t.Parallel()
+	q, seq := newQueue(), uint64(0)
+	q.add(began, "t", commit("a", 1))
+	q.sends(began, &seq, 1)
+	q.answered(began, 1, false)
+	now := began.Add(firstPause)
+	for i := range 2 {
+		q.add(now, "t", commit(fmt.Sprint(i), 1))
+	}
+	wantIDs(t, "first", q.sends(now, &seq, 10), "a", "0", "1")
+	for n := seq - 3; n < seq; n++ {
+		q.answered(now, n, false)
+	}
+	wantIDs(t, "then", q.sends(now.Add(firstPause), &seq, 10), "0", "1")
+	wantIDs(t, "at last", q.sends(now.Add(2*firstPause), &seq, 10), "a")
+}
+
+// TestUnwrittenGoesOn: what the disk did not take is said again, whenever that was to
+// be before.
+func TestUnwrittenGoesOn(t *testing.T) {
+	t.Parallel()
+	q, seq := newQueue(), uint64(0)
+	q.add(began, "t", commit("a", 1))
+	q.sends(began, &seq, 1)
+	q.answered(began, 1, false)
+	q.add(began, "t", commit("b", 1))
+	q.write(began, 10, false)
+	q.written(0)
+	wantIDs(t, "at once", q.sends(began, &seq, 10), "a", "b")
 }
 
 func TestOverdue(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -63,7 +64,7 @@ const maxTenant = 255
 // tenantName returns budget.ErrInvalid for what can't be one. INVARIANT: what is said
 // to control is valid UTF-8, or the message, and with it the stream, would fail.
 func tenantName(tenant string) error {
-	if tenant == "" || len(tenant) > maxTenant || !utf8.ValidString(tenant) {
+	if tenant == "" || len(tenant) > maxTenant || !utf8.ValidString(tenant) || strings.ContainsRune(tenant, 0) {
 		return fmt.Errorf("%w: no name of a tenant", budget.ErrInvalid)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -180,6 +181,16 @@ func TestDatabaseKilledUnderHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-server.Done()
+	early := 0
+	l.until("the server's processes have noticed", func() bool { // one may do what it was asked before
+		early++
+		id := fmt.Sprint("early", early)
+		a, err := l.hold(c, id)
+		if err == nil && a.Verdict == budget.Held {
+			c.Settle("org1", budget.Settlement{Key: inline(id), Action: budget.Release})
+		}
+		return errors.Is(err, budget.ErrUnavailable)
+	})
 	for _, id := range []string{"b", "c"} {
 		began := time.Now()
 		a, err := l.hold(c, id)

@@ -79,7 +79,8 @@ func newControl(a *App, c *config.Control) (*control, error) {
 	if err != nil {
 		return nil, err
 	}
-	incarnation := a.opts.Now().UnixNano()
+	folder := filepath.Join(a.sidecar.StateDir, "ledger")
+	incarnation := ledger.LaterThan(folder, a.opts.Now().UnixNano())
 	m := &control{app: a, clock: controlClock{start: a.opts.Now()}, feed: token.NewFeed("control", a.log), keys: credential.Verifiers(), sent: make(chan *sidecarpb.Revision, 1)}
 	m.line, err = link.New(link.Options{
 		Address: c.Address, TLS: conf, Build: a.opts.Version, Incarnation: incarnation, Handler: m, Log: a.log,
@@ -93,7 +94,7 @@ func newControl(a *App, c *config.Control) (*control, error) {
 		return nil, err
 	}
 	m.ledger, err = ledger.Open(ledger.Options{
-		Dir: filepath.Join(a.sidecar.StateDir, "ledger"), Incarnation: incarnation, Line: m.line, Log: a.log,
+		Dir: folder, Incarnation: incarnation, Line: m.line, Log: a.log,
 	})
 	return m, err
 }

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -251,5 +252,20 @@ func TestConfirmationsAreSaved(t *testing.T) {
 	answered()
 	if later := confirmation(); later.Sub(first) < savePeriod {
 		t.Errorf("after a minute the one of %s is saved", later)
+	}
+}
+
+// TestClockSetBack: a process is later than the one before, whatever its clock says:
+// what that one holds could not be ended else.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	p := newMeshPlace(t)
+	check(t, os.MkdirAll(p.path("state/ledger"), 0o700))
+	check(t, os.Chmod(p.path("state"), 0o700))
+	ahead := time.Now().AddDate(30, 0, 0).UnixNano()
+	check(t, os.WriteFile(p.path(fmt.Sprintf("state/ledger/%020d-0.spool", ahead)), nil, 0o600))
+	p.start()
+	if got := p.greet().Hello.GetIncarnation(); got != ahead+1 {
+		t.Errorf("the incarnation is %d after %d", got, ahead)
 	}
 }
