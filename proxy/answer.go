@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-json-experiment/json"
-
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	pb "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
@@ -15,9 +13,6 @@ import (
 	"gatehouse/proxy/llm"
 	"gatehouse/proxy/sanitize"
 )
-
-// maxLocal bounds a reply of Envoy's own, in bytes.
-const maxLocal = 64 << 10
 
 // answer is what has come back.
 type answer struct {
@@ -38,11 +33,8 @@ func (x *exchange) responseHead(from origin, h *pb.HttpHeaders) error {
 	if !a.local && a.status >= 500 {
 		x.learn(true)
 	}
-	if a.local {
-		return x.begin(withheld, end)
-	}
-	if x.event.Outcome == Free {
-		return x.begin(passing, end)
+	if a.local || x.event.Outcome == Free {
+		return x.begin(passing, end) // Envoy says its own in the format's form
 	}
 	contentType := header(h.GetHeaders(), "content-type")
 	kind := mediaType(contentType)
@@ -130,11 +122,7 @@ func (x *exchange) responseTrailers(trailers *corev3.HeaderMap) error {
 // withhold gathers an answer that is judged as a whole.
 func (x *exchange) withhold(body []byte, end bool) error {
 	a := &x.answer
-	most := x.route.LLM.UnaryCap
-	if a.local {
-		most = maxLocal
-	}
-	if int64(len(a.buf)+len(body)) > most {
+	if int64(len(a.buf)+len(body)) > x.route.LLM.UnaryCap {
 		d := unfit("answer_too_large", "The upstream's answer is larger than the route allows.", nil)
 		if !x.observed(d) {
 			return x.refuse(d)
@@ -173,38 +161,17 @@ func (x *exchange) drop() {
 func (x *exchange) whole(end bool) error {
 	defer x.drop()
 	body := x.answer.buf
-	if x.answer.local {
-		body = x.reply(body)
-	} else {
-		clean, d := x.judge(body)
-		if d != nil && !x.observed(d) {
-			return x.refuse(d)
-		}
-		if d == nil {
-			body = clean
-		}
+	clean, d := x.judge(body)
+	if d != nil && !x.observed(d) {
+		return x.refuse(d)
+	}
+	if d == nil {
+		body = clean
 	}
 	if err := x.sendHead(nil, false); err != nil {
 		return err
 	}
 	return x.sendBody(body, end)
-}
-
-// reply gives a reply of Envoy's own the form of the provider's.
-func (x *exchange) reply(body []byte) []byte {
-	var said struct {
-		Code    string `json:"error_code"`
-		Message string `json:"message"`
-	}
-	if json.Unmarshal(body, &said) != nil || said.Code == "" {
-		return body
-	}
-	d := llm.Denial{Code: said.Code, Message: said.Message, RequestID: x.requestID}
-	shaped, err := llm.AppendDenial(nil, x.format(), d)
-	if err != nil {
-		return body
-	}
-	return shaped
 }
 
 // judge reads a JSON answer: what it cost, whether it is what the route wants,

@@ -37,16 +37,17 @@ const (
 	// response_headers follow: the upstream's, or Envoy's own.
 	confirmed
 
-	// withheld: a JSON answer, or a reply of Envoy's own. Its headers are not
-	// answered until all of it is here: response_body until its end, which may be
-	// response_trailers. No time-out of Envoy's applies.
+	// withheld: a JSON answer. Its headers are not answered until all of it is
+	// here: response_body until its end, which may be response_trailers. No time-out
+	// of Envoy's applies.
 	withheld
 
 	// streaming: an answer of events; response_body until its end, or
 	// response_trailers. Each is answered at once.
 	streaming
 
-	// passing: response_body until its end, or response_trailers; all unread.
+	// passing: what is not read, replies of Envoy's own among it; response_body until
+	// its end, or response_trailers.
 	passing
 
 	// over: the last reply was sent. What still comes was under way before Envoy

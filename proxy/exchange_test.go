@@ -426,8 +426,8 @@ func TestLocalReply(t *testing.T) {
 			h.ledger.limit(10_000)
 			p := upTo(h, "confirmed")
 			p.local("503", c.details, c.flags, c.attempts)
-			p.chunk(`{"error_code":"upstream.unavailable","message":"the upstream is unavailable","request_id":"req-1"}`, true)
-			if head, text := p.said(); head != "head" || !strings.Contains(text, `"error":{"message":"the upstream is unavailable"`) {
+			p.chunk(`{"error":{"message":"the upstream is unavailable"}}`, true)
+			if head, text := p.said(); head != "head" || text != `{"error":{"message":"the upstream is unavailable"}}` {
 				t.Errorf("the client got %s %s", head, text)
 			}
 			h.server.Logged("req-1", true) // what the reply itself proves, nothing disproves
