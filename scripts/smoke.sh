@@ -121,6 +121,18 @@ check_governance() {
   expect 'governance status' 200 '", ".join(sorted("{agent_role}: {daily_limit} {cooldown_seconds} {requires_approval}".format(**i) for i in b["items"])) == want[0]' "$defaults"
 }
 
+# check_breakers asks for what may be empty: who breaks an upstream is not here.
+check_breakers() {
+  call GET /api/v1/circuit-breakers -H "$observer"
+  expect 'breakers: listed' 200 'isinstance(b["items"], list)'
+  call GET /api/v1/circuit-breakers/no-such-upstream -H "$observer"
+  refused 'breakers: unknown' 404 resource.not_found
+  call POST /api/v1/circuit-breakers/no-such-upstream/reset -H "$operator"
+  refused 'breakers: who may not reset' 403 auth.forbidden
+  call POST /api/v1/circuit-breakers/reset_all -H "$admin"
+  expect 'breakers: all reset' 200
+}
+
 # check_budget makes a limit of a month, where there is none, and takes it away.
 check_budget() {
   local id=smoke-$$-$RANDOM limit hold
@@ -242,6 +254,7 @@ check_logins
 check_root
 check_governance
 check_budget
+check_breakers
 check_llm
 check_refusals
 check_permissions

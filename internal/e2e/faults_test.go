@@ -186,7 +186,7 @@ func TestBadPolicySetIsRefused(t *testing.T) {
 	for name, spoil := range map[string]struct{ file, text, why string }{
 		"broken Rego": {"authz.rego", "package gatehouse\nauthz := {", "authz.rego:2"},
 		"broken YAML": {"gatehouse.yaml", "routes: [", "gatehouse.yaml:1"},
-		"too late":    {"gatehouse.yaml", s.config(strings.Replace(defaultRoutes, "permission: task.view, forward_token", "llm: {kind: free}, permission: task.view, forward_token", 1)), "is not in this build"},
+		"too late":    {"gatehouse.yaml", s.config(strings.Replace(defaultRoutes, "permission: task.view, forward_token", "learning: true, permission: task.view, forward_token", 1)), "is not in this build"},
 	} {
 		before, err := os.ReadFile(filepath.Join(s.policies, spoil.file))
 		must(t, err)
