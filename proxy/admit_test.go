@@ -299,6 +299,24 @@ func TestTheRefusal(t *testing.T) {
 	}
 }
 
+// Who has to wait is told until when.
+func TestTheRefusalSaysUntilWhen(t *testing.T) {
+	t.Parallel()
+	resets := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	for want, denial := range map[string]*budget.Denial{
+		`"resets_at":"2030-01-02T03:04:05Z"`: {Reason: budget.ReasonExhausted, ResetsAt: &resets},
+		`"reason":"exhausted"`:               {Reason: budget.ReasonExhausted},
+	} {
+		h := newHarness(t, func(o *proxy.Options) {
+			o.Ledger = odd{o.Ledger, budget.Answer{Verdict: budget.Refused, Request: budget.Request{Denial: denial}}, nil}
+		})
+		_, m := h.ask("req-1", "chat", chatBody)
+		if body := string(m.GetImmediateResponse().GetBody()); !strings.Contains(body, want) || strings.Contains(body, "resets_at") != (denial.ResetsAt != nil) {
+			t.Errorf("got %s, want %s in it", body, want)
+		}
+	}
+}
+
 // All that Check says of the principal is taken over: a revocation may name any of
 // it.
 func TestThePrincipal(t *testing.T) {

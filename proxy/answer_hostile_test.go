@@ -156,12 +156,38 @@ func TestBlockedByItsEnd(t *testing.T) {
 	}
 }
 
-// A frame that never ends is no frame.
+// A frame that never ends is no frame: nobody waits for its end.
 func TestEndlessFrame(t *testing.T) {
 	t.Parallel()
-	text, e := streamed(t, "chat", streamBody, true, sse(openaiDelta("first")), "data: "+strings.Repeat("x", 1<<20), "")
-	if e.Outcome != proxy.Cut || e.Refusal.Rule != "frame_too_large" || !strings.Contains(text, "first") || !strings.Contains(text, `"error_code":"upstream.invalid_response"`) {
-		t.Errorf("event %+v, the client got %.300s", e, text)
+	h := newHarness(t)
+	h.ledger.limit(10_000)
+	p, _ := h.confirmed("chat", streamBody)
+	p.upstream("200", "text/event-stream")
+	p.chunk(sse(openaiDelta("first")), false)
+	p.chunk("data: "+strings.Repeat("x", 1<<20), false)
+	_, text := p.said()
+	if !strings.Contains(text, "first") || !strings.Contains(text, `"error_code":"upstream.invalid_response"`) {
+		t.Errorf("the client got %.300s", text)
+	}
+	if e := p.end(); e.Outcome != proxy.Cut || e.Refusal.Rule != "frame_too_large" {
+		t.Errorf("event %+v", e)
+	}
+}
+
+// A document with what is to be blocked is blocked as a whole.
+func TestBlockedDocument(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.ledger.limit(10_000)
+	p, _ := h.confirmed("chat", chatBody)
+	p.upstream("200", "application/json")
+	p.chunk(`{"choices":[{"index":0,"message":{"role":"assistant","content":"fine","tool_calls":[{"id":"t","type":"function","function":{"name":"q","arguments":"{\"q\":\"DROP TABLE users;\"}"}}]}}],"usage":{"prompt_tokens":5,"completion_tokens":7}}`, true)
+	status, text := p.said()
+	if status != "502" || strings.Contains(text, "DROP") || strings.Contains(text, "fine") || !strings.Contains(text, `"class":`) {
+		t.Errorf("the client got %s %s", status, text)
+	}
+	if e := p.end(); e.Charged != 12 || e.Refusal.Class != proxy.ClassAnswer || e.Found == 0 {
+		t.Errorf("event %+v, refusal %+v", e, e.Refusal)
 	}
 }
 
