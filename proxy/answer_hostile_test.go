@@ -139,6 +139,22 @@ func TestWholeTexts(t *testing.T) {
 	}
 }
 
+// Log probabilities repeat the text: they go where it is judged, and stay where
+// nothing is changed.
+func TestLogprobsOfADocument(t *testing.T) {
+	t.Parallel()
+	for route, want := range map[string]string{"chat": `"logprobs":null`, "watched": `"logprobs":{"content"`, "raw": `"logprobs":{"content"`} {
+		h := newHarness(t)
+		h.ledger.limit(10_000)
+		p, _ := h.confirmed(route, chatBody)
+		p.upstream("200", "application/json")
+		p.chunk(strings.Replace(openaiAnswer("x", ""), `"index":0`, `"index":0,"logprobs":{"content":[{"token":"x"}]}`, 1), true)
+		if _, text := p.said(); !strings.Contains(text, want) {
+			t.Errorf("%s: the client got %s", route, text)
+		}
+	}
+}
+
 // What becomes a match only because the text ends is blocked before its end.
 func TestBlockedByItsEnd(t *testing.T) {
 	t.Parallel()

@@ -149,6 +149,25 @@ func TestWaitingBytes(t *testing.T) {
 	}
 }
 
+// In mode observe nothing of an answer over the cap is held, and none is lost.
+func TestObservedOverTheCap(t *testing.T) {
+	t.Parallel()
+	x, stream := handled(withheld, config.LLM{UnaryCap: 100})
+	x.route.Mode = config.Observe
+	for range 3 {
+		if err := x.responseBody(make([]byte, 60), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got int
+	for _, m := range stream.replies {
+		got += len(m.GetResponseBody().GetResponse().GetBodyMutation().GetStreamedResponse().GetBody())
+	}
+	if len(stream.replies) != 3 || got != 180 || x.s.waiting.Load() != 0 || x.state != passing || len(x.event.Would) != 1 {
+		t.Errorf("%d bytes in %d replies, %d wait, state %d", got, len(stream.replies), x.s.waiting.Load(), x.state)
+	}
+}
+
 // A blocked answer has one reply, though its trailers were still to come.
 func TestTrailersAfterTheRefusal(t *testing.T) {
 	t.Parallel()

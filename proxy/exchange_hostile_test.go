@@ -31,6 +31,18 @@ func TestAnswerWithoutConfirmation(t *testing.T) {
 	}
 }
 
+// A reply that says nothing of itself is not taken for an upstream's.
+func TestReplyWithoutAttributes(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.open()
+	p.respond(map[string]any{}, ":status", "403", "content-type", "application/json")
+	p.chunk("denied", true)
+	if status, text := p.said(); status != "head" || text != "denied" {
+		t.Errorf("the client got %s %s", status, text)
+	}
+}
+
 // Trailers are text that nobody judges.
 func TestTrailers(t *testing.T) {
 	t.Parallel()
@@ -67,6 +79,7 @@ func TestCharsets(t *testing.T) {
 	for contentType, passes := range map[string]bool{
 		"application/json":                       true,
 		"application/json; charset=UTF-8":        true,
+		"application/json; charset=us-ascii":     true,
 		`application/json;charset="utf-8"`:       true,
 		"application/json; charset=utf-7":        false,
 		"application/json; Charset = UTF-16":     false,
@@ -112,6 +125,7 @@ func TestErrorBesideAnAnswer(t *testing.T) {
 		"alone":             {"200", failure + "}", "head"},
 		"a failed request":  {"429", failure + "}", "head"},
 		"both, but refused": {"429", failure + answer + "}", "head"}, // clients look at the status
+		"beside a call":     {"200", failure + `,"choices":[{"index":0,"message":{"role":"assistant","tool_calls":[{"id":"t","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]}}]}`, "502"},
 	} {
 		h := newHarness(t)
 		h.ledger.limit(10_000)
@@ -202,11 +216,11 @@ func TestObserveRefusesOnlyWhatCantBeRead(t *testing.T) {
 		p.chunk(c.answer[:half], false)
 		p.chunk(c.answer[half:], false)
 		p.chunk("", true)
-		if _, text := p.said(); !strings.Contains(text, "x") || strings.Contains(text, "error") {
+		if _, text := p.said(); !strings.Contains(text, "x") || strings.Contains(text, "error") || c.route == "capped" && text != c.answer {
 			t.Errorf("%s: the client got %.300s", name, text)
 		}
 		e := p.end()
-		if e.Refusal != nil || len(e.Would) == 0 || e.Would[0].Rule != c.would || e.Outcome != proxy.Complete {
+		if e.Refusal != nil || len(e.Would) != 1 || e.Would[0].Rule != c.would || e.Outcome != proxy.Complete {
 			t.Errorf("%s: event %+v, refusal %+v", name, e, e.Refusal)
 		}
 		if c.route == "synthesis" && e.Charged != 12 {
@@ -375,15 +389,22 @@ func (r *refusing) TopUp(context.Context, string, budget.Key, int64) error {
 	return budget.ErrUnavailable
 }
 
-// Where nothing is limited, or nothing is carried out, no hold cuts a stream, and
-// nobody is asked again and again.
+// Where nothing is limited, nothing is carried out, or there is no hold to raise, no
+// hold cuts a stream, and nobody is asked again and again.
 func TestAdaptiveCutsOnlyWhatIsEnforced(t *testing.T) {
 	t.Parallel()
-	for change, most := range map[string]int64{"budget: none": 0, "mode: observe": 1} {
+	for name, c := range map[string]struct {
+		change      string
+		limit, most int64
+	}{
+		"nothing is limited":     {"budget: none", 1500, 0},
+		"nothing is carried out": {"mode: observe", 1500, 1},
+		"nothing is held":        {"mode: observe", 10, 0},
+	} {
 		l := &refusing{}
-		set := strings.Replace(testSet, "llm: {hold: adaptive", change+", llm: {hold: adaptive", 1)
+		set := strings.Replace(testSet, "llm: {hold: adaptive", c.change+", llm: {hold: adaptive", 1)
 		h := newHarnessOver(t, set, func(o *proxy.Options) { l.Ledger, o.Ledger = o.Ledger, l })
-		h.ledger.limit(int64(len(adaptiveBody)) + 1500)
+		h.ledger.limit(int64(len(adaptiveBody)) + c.limit)
 		p, _ := h.confirmed("adaptive", adaptiveBody)
 		p.upstream("200", "text/event-stream")
 		p.recv()
@@ -392,10 +413,10 @@ func TestAdaptiveCutsOnlyWhatIsEnforced(t *testing.T) {
 		}
 		p.chunk(sse(openaiStop, "[DONE]"), true)
 		if _, text := p.said(); strings.Contains(text, "error") {
-			t.Errorf("%s: the client got %s", change, text)
+			t.Errorf("%s: the client got %s", name, text)
 		}
-		if e := p.end(); e.Refusal != nil || l.asked.Load() != most || len(e.Would) != int(most) {
-			t.Errorf("%s: event %+v, asked %d times", change, e, l.asked.Load())
+		if e := p.end(); e.Refusal != nil || l.asked.Load() != c.most || (e.Held == 0) != (c.limit == 10) {
+			t.Errorf("%s: event %+v, asked %d times", name, e, l.asked.Load())
 		}
 	}
 }
