@@ -115,4 +115,7 @@ func TestObserveLeavesFramesAlone(t *testing.T) {
 	if _, d := s.write([]byte(chunkOf(0, "content", "a") + stopOf(0) + chunkOf(0, "content", "b"))); d != nil || s.would == nil || s.would.Rule != "text_after_end" {
 		t.Errorf("%v, would %v", d, s.would)
 	}
+	if _, d := s.write([]byte("data: what is this\n\n")); d != nil || s.would.Rule != "text_after_end" {
+		t.Errorf("%v, would %v: the first thing is kept", d, s.would)
+	}
 }
