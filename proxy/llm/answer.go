@@ -42,6 +42,7 @@ func ParseAnswer(format Format, body []byte) (*Answer, error) {
 	}
 	a := &Answer{Format: format, doc: doc}
 	dl.answer(doc.root(), a, &a.c)
+	a.c.sweep(doc)
 	if a.c.fault != nil {
 		return nil, a.c.fault
 	}

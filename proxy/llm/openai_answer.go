@@ -144,9 +144,11 @@ func (s *Stream) remember(root elem) {
 	s.head = head{clip(root.get("id")), clip(root.get("model")), clip(root.get("created"))}
 }
 
-// clip copies a short value, or null in place of a long one.
+// clip copies a short label or number, or null in place of all else: nobody judges
+// it where it is written again.
 func clip(e elem) []byte {
-	if raw := e.raw(); len(raw) > 0 && len(raw) <= maxNameBytes {
+	label := e.kind() == '0' || e.kind() == '"' && quiet(e.raw())
+	if raw := e.raw(); label && len(raw) <= maxNameBytes {
 		return append([]byte(nil), raw...)
 	}
 	return []byte("null")

@@ -130,6 +130,8 @@ func (s *Stream) read(ev *Event) {
 	}
 	ev.Kind = EventData
 	s.dialect.frame(s, doc.root(), ev)
+	s.c.spoken = len(s.c.texts)
+	s.c.sweep(doc)
 	for i := range s.c.texts {
 		s.track(&s.c.texts[i])
 	}
@@ -191,7 +193,7 @@ func (s *Stream) follow(ev *Event) {
 	switch {
 	case s.c.news && (s.c.closing || s.over()):
 		s.meter.final = true
-	case len(s.c.texts) > 0: // usage so far was a figure on the way
+	case s.c.spoken > 0: // usage so far was a figure on the way
 		s.meter.final = false
 	}
 	if s.c.over {

@@ -75,6 +75,8 @@ type collector struct {
 	counts   Counts
 	blank    []span // logprobs, which repeat the text token by token
 	gone     []span // members that are there only because we asked for usage
+	places   []span // of texts and logprobs; reused
+	spoken   int    // texts that the format's reader took
 	fault    *Error
 	seen     []int // choices that the document speaks of
 	ends     []end // what it ends
@@ -96,7 +98,7 @@ type end struct {
 // reset empties the collector for the next frame but keeps its memory.
 func (c *collector) reset() {
 	clear(c.texts)
-	*c = collector{texts: c.texts[:0], blank: c.blank[:0], gone: c.gone[:0], seen: c.seen[:0], ends: c.ends[:0],
+	*c = collector{texts: c.texts[:0], blank: c.blank[:0], gone: c.gone[:0], places: c.places[:0], seen: c.seen[:0], ends: c.ends[:0],
 		reasoned: c.reasoned, sealed: c.sealed, redacted: c.redacted}
 }
 
