@@ -111,6 +111,18 @@ func IsID(s string) bool {
 	return true
 }
 
+// MaxTenantName bounds the name of a tenant in characters, above what any can have.
+const MaxTenantName = 255
+
+// CheckTenant returns ErrInvalid for a text that no tenant's name can hold, so that
+// it need not be asked for. "", for none, is no such text.
+func CheckTenant(s string) error {
+	if !storable(s, MaxTenantName) {
+		return fmt.Errorf("%w: no name of a tenant", ErrInvalid)
+	}
+	return nil
+}
+
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // tenantName reports whether a text can name a tenant or a project.

@@ -8,7 +8,6 @@ import (
 	"gatehouse/internal/apierr"
 	"gatehouse/internal/breaker"
 	"gatehouse/internal/inflight"
-	"gatehouse/internal/ratelimit"
 	"gatehouse/policies"
 )
 
@@ -26,9 +25,7 @@ func (s *Server) unused(c *check) *Refusal {
 	if err := inflight.CheckKey(key); err != nil {
 		return malformed("idempotency_key_malformed", err.Error())
 	}
-	p := &c.Principal
-	scope := ratelimit.Key(p.Tenant, string(p.Kind), p.Issuer, p.Subject, c.Route, key)
-	if s.opts.Keys.Enter(scope, c.RequestID, c.route.Timeout+keyMargin) {
+	if s.opts.Keys.Enter(inflight.Scope(&c.Principal, c.Route, key), c.RequestID, c.route.Timeout+keyMargin) {
 		return nil
 	}
 	return &Refusal{Class: ClassConflict, Rule: "idempotency_key_in_flight", Reason: "a request with this idempotency key is under way",
@@ -42,7 +39,7 @@ func (s *Server) reachable(c *check) *Refusal {
 	if b == nil || c.route.LLM != nil || s.opts.Breakers == nil {
 		return nil
 	}
-	ok, after := s.opts.Breakers.Allow(c.route.Route.Upstream, breaker.Config{Failures: b.Failures, Recovery: b.Recovery}, c.RequestID)
+	ok, after := s.opts.Breakers.Allow(c.route.Route.Upstream, breaker.Config(*b), c.RequestID)
 	if ok {
 		return nil
 	}

@@ -18,7 +18,6 @@ import (
 	"gatehouse/internal/breaker"
 	"gatehouse/internal/config"
 	"gatehouse/internal/inflight"
-	"gatehouse/internal/ratelimit"
 	"gatehouse/internal/request"
 	"gatehouse/internal/snapshot"
 	"gatehouse/policies"
@@ -29,7 +28,6 @@ import (
 type plan struct {
 	model     string
 	stream    bool
-	tools     bool
 	prompt    int64 // upper bound of the prompt's tokens
 	output    int64 // the limit per choice that the upstream gets
 	full      int64 // all that the request can use
@@ -154,7 +152,7 @@ func (x *exchange) requestBody(body []byte) error {
 func (x *exchange) permit(r *llm.Request) *denial {
 	l := x.route.LLM
 	x.plan = plan{
-		model: r.Model, stream: r.Stream, tools: r.Tools, prompt: r.PromptBound, hidden: r.Hidden,
+		model: r.Model, stream: r.Stream, prompt: r.PromptBound, hidden: r.Hidden,
 		hideUsage: r.Stream && !r.IncludeUsage, output: l.MaxOutputTokens,
 	}
 	x.event.Model, x.event.Streamed = r.Model, r.Stream
@@ -275,9 +273,7 @@ func (x *exchange) unused(*llm.Request) *denial {
 	if err := inflight.CheckKey(x.key); err != nil {
 		return malformed(apierr.ValidationMalformed, "idempotency_key_malformed", err.Error())
 	}
-	p := &x.ticket.principal
-	scope := ratelimit.Key(p.Tenant, string(p.Kind), p.Issuer, p.Subject, x.route.Name, x.key)
-	if x.s.opts.Keys.Enter(scope, x.requestID, x.route.MaxStream+holdGrace) {
+	if x.s.opts.Keys.Enter(inflight.Scope(&x.ticket.principal, x.route.Name, x.key), x.requestID, x.route.MaxStream+holdGrace) {
 		return nil
 	}
 	return deny(ClassConflict, "idempotency_key_in_flight", "A request with this idempotency key is under way.", apierr.StateConflict, apierr.Options{
@@ -291,7 +287,7 @@ func (x *exchange) reachable(*llm.Request) *denial {
 	if b == nil || x.s.opts.Breakers == nil {
 		return nil
 	}
-	ok, after := x.s.opts.Breakers.Allow(x.route.Route.Upstream, breaker.Config{Failures: b.Failures, Recovery: b.Recovery}, x.requestID)
+	ok, after := x.s.opts.Breakers.Allow(x.route.Route.Upstream, breaker.Config(*b), x.requestID)
 	if ok {
 		return nil
 	}

@@ -18,9 +18,8 @@ type eventStream struct {
 	decoder  llm.Decoder
 	stream   *llm.Stream
 	rules    *snapshot.Sanitizers // nil: no text is judged
-	format   llm.Format
-	under    []underway // texts under way, in the order of their beginning
-	over     []llm.Key  // of texts that have ended, at most maxEnded
+	under    []underway           // texts under way, in the order of their beginning
+	over     []llm.Key            // of texts that have ended, at most maxEnded
 	findings []sanitize.Finding
 	texts    []string // of one frame; reused
 	ended    bool     // the upstream ended the stream
@@ -39,7 +38,7 @@ type underway struct {
 
 func newEventStream(format llm.Format, hideUsage bool, rules *snapshot.Sanitizers, lenient bool) (*eventStream, error) {
 	s, err := llm.NewStream(format, llm.StreamOptions{HideUsage: hideUsage, DropLogprobs: rules != nil && !lenient})
-	return &eventStream{stream: s, rules: rules, format: format, lenient: lenient}, err
+	return &eventStream{stream: s, rules: rules, lenient: lenient}, err
 }
 
 // write takes a chunk and returns what it comes to. After a denial the stream

@@ -15,6 +15,7 @@ import (
 	"gatehouse/internal/config"
 	"gatehouse/internal/live"
 	"gatehouse/internal/snapshot"
+	"gatehouse/proxy/llm"
 )
 
 // state is where an exchange stands, and with it which messages may follow. Any
@@ -223,7 +224,7 @@ func (x *exchange) refuse(d *denial) error {
 	m.set("content-type", "application/json")
 	m.set(decisionHeader, x.event.DecisionID) // instead of Check's, which allowed it
 	if noRetry {
-		m.set("x-should-retry", "false")
+		m.set(llm.ShouldRetry, "false")
 	}
 	x.drop()
 	x.state = over

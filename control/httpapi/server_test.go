@@ -2,25 +2,18 @@ package httpapi
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"gatehouse/api/v1/client"
+	"gatehouse/internal/certtest"
 )
 
 // get asks for a user as an administrator.
@@ -32,40 +25,6 @@ func get(tb testing.TB, h http.Handler) {
 	if w.Code != http.StatusOK {
 		tb.Fatal(w.Code, w.Body)
 	}
-}
-
-// certificate writes a key pair for 127.0.0.1 and returns who trusts it.
-func certificate(t *testing.T) (cert, key string, trust *x509.CertPool) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust = x509.NewCertPool()
-	pemCert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	trust.AppendCertsFromPEM(pemCert)
-	return write(t, "cert.pem", pemCert), write(t, "key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})), trust
-}
-
-func write(t *testing.T, name string, text []byte) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 func start(t *testing.T, o ServerOptions) *Server {
@@ -86,7 +45,9 @@ func start(t *testing.T, o ServerOptions) *Server {
 func TestClientOverTLS(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	cert, key, trust := certificate(t)
+	pair := certtest.New(t)
+	trust := pair.Roots()
+	cert, key := pair.Files(t)
 	s := start(t, ServerOptions{Handler: h.handler, CertFile: cert, KeyFile: key})
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}, ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)
@@ -238,7 +199,9 @@ func (h *harness) hurried(t *testing.T, secure bool) (*Server, caller) {
 	transport, scheme := &http.Transport{ForceAttemptHTTP2: true}, "http://"
 	if secure {
 		var trust *x509.CertPool
-		o.CertFile, o.KeyFile, trust = certificate(t)
+		pair := certtest.New(t)
+		o.CertFile, o.KeyFile = pair.Files(t)
+		trust = pair.Roots()
 		transport.TLSClientConfig, scheme = &tls.Config{RootCAs: trust}, "https://"
 	}
 	s, err := NewServer(o)

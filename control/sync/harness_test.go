@@ -2,16 +2,8 @@ package sync
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
-	"math/big"
-	"net"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -23,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	pb "gatehouse/api/v1/sidecarpb"
+	"gatehouse/internal/certtest"
 	"gatehouse/internal/mesh"
 )
 
@@ -30,45 +23,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds what a test waits for on the network.
 const patience = 20 * time.Second
-
-// certificate writes a certificate for 127.0.0.1 and its key.
-func certificate(t testing.TB) (certFile, keyFile string, roots *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	write(t, certFile, "CERTIFICATE", der)
-	write(t, keyFile, "PRIVATE KEY", private)
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots = x509.NewCertPool()
-	roots.AddCert(cert)
-	return certFile, keyFile, roots
-}
-
-func write(t testing.TB, path, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // running is a server over a world.
 type running struct {
@@ -83,7 +37,9 @@ func serve(t testing.TB, w *world, change func(*Options)) *running {
 	o := w.options()
 	r := &running{world: w}
 	o.Address = "127.0.0.1:0"
-	o.CertFile, o.KeyFile, r.roots = certificate(t)
+	pair := certtest.New(t)
+	o.CertFile, o.KeyFile = pair.Files(t)
+	r.roots = pair.Roots()
 	if change != nil {
 		change(&o)
 	}

@@ -5,21 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	pb "gatehouse/api/v1/sidecarpb"
 	"gatehouse/budget"
 	"gatehouse/internal/mesh"
-)
-
-// Words of the ledger stream that the ledger itself has none for.
-const (
-	wordForbidden   = "forbidden"
-	wordInvalid     = "invalid"
-	wordUnknown     = "unknown"
-	wordBusy        = "busy"
-	wordUnavailable = "unavailable"
 )
 
 // word is what an error of a Ledger is called; "" is none.
@@ -28,25 +18,13 @@ func word(err error) string {
 	case err == nil:
 		return ""
 	case errors.Is(err, budget.ErrInvalid):
-		return wordInvalid
+		return pb.Invalid
 	case errors.Is(err, budget.ErrUnknown):
-		return wordUnknown
+		return pb.Unknown
 	case errors.Is(err, budget.ErrBusy), errors.Is(err, budget.ErrNotSent):
-		return wordBusy
+		return pb.Busy
 	}
-	return wordUnavailable
-}
-
-// maxTenant bounds the bytes of a tenant's name, above what any can have.
-const maxTenant = 255
-
-// tenantName returns budget.ErrInvalid for what can't be one. A message may bring
-// megabytes, and what is kept of one would be as large.
-func tenantName(text string) error {
-	if len(text) > maxTenant || strings.ContainsRune(text, 0) {
-		return fmt.Errorf("%w: no name of a tenant", budget.ErrInvalid)
-	}
-	return nil
+	return pb.Unavailable
 }
 
 // serves reports whether a sidecar may speak for a tenant.
@@ -69,7 +47,7 @@ func holdOf(r *pb.Reserve, sidecar string, incarnation int64) (budget.Hold, erro
 		return h, fmt.Errorf("%w: a time to live of %d ms", budget.ErrInvalid, ms)
 	}
 	h.TTL = time.Duration(ms) * time.Millisecond
-	return h, cmp.Or(tenantName(r.GetTenant()), h.Check())
+	return h, cmp.Or(budget.CheckTenant(r.GetTenant()), h.Check())
 }
 
 // settlementOf reads a settlement, as holdOf does.
@@ -78,7 +56,7 @@ func settlementOf(r *pb.Settle, sidecar string) (budget.Settlement, error) {
 		Key:    budget.Key{Origin: budget.Inline, ID: r.GetRequestId(), Attempt: r.GetAttempt()},
 		Action: budget.Action(r.GetAction()), Tokens: r.GetTokens(), Flagged: r.GetFlagged(), Sidecar: sidecar,
 	}
-	return s, cmp.Or(tenantName(r.GetTenant()), s.Check())
+	return s, cmp.Or(budget.CheckTenant(r.GetTenant()), s.Check())
 }
 
 // rarely says when to tell of what may come again and again. It belongs to one

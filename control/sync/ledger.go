@@ -234,9 +234,9 @@ func (l *ledgerStream) guarded(busy *pb.LedgerDown, do func() *pb.LedgerDown) (o
 // unknownOutcome makes an answer of busy that says less: it may have been done.
 func unknownOutcome(busy *pb.LedgerDown) *pb.LedgerDown {
 	if r := busy.GetReserved(); r != nil {
-		return reserved(r.GetSeq(), wordUnavailable)
+		return reserved(r.GetSeq(), pb.Unavailable)
 	}
-	return settled(busy.GetSettled().GetSeq(), wordUnavailable, false)
+	return settled(busy.GetSettled().GetSeq(), pb.Unavailable, false)
 }
 
 func (l *ledgerStream) reserve(ctx context.Context, r *pb.Reserve) {
@@ -244,11 +244,11 @@ func (l *ledgerStream) reserve(ctx context.Context, r *pb.Reserve) {
 	h, err := holdOf(r, sidecar.ID, l.incarnation)
 	switch {
 	case err != nil:
-		l.answer(ctx, reserved(seq, wordInvalid))
+		l.answer(ctx, reserved(seq, pb.Invalid))
 	case !serves(sidecar, tenant):
-		l.answer(ctx, reserved(seq, wordForbidden))
+		l.answer(ctx, reserved(seq, pb.Forbidden))
 	default:
-		l.item(ctx, itemKey{tenant, h.ID, h.Attempt}, reserved(seq, wordBusy), func() *pb.LedgerDown {
+		l.item(ctx, itemKey{tenant, h.ID, h.Attempt}, reserved(seq, pb.Busy), func() *pb.LedgerDown {
 			a, err := l.server.opts.Ledger.Reserve(ctx, tenant, h)
 			return answered(seq, a, err)
 		})
@@ -262,21 +262,21 @@ func (l *ledgerStream) settle(ctx context.Context, r *pb.Settle) {
 		if passed, due := l.nonsense.due(time.Now()); due {
 			l.server.opts.Log.Warn("sync: a settlement that can't be kept", "sidecar", sidecar.ID, "error", err, "passed_over", passed)
 		}
-		l.answer(ctx, settled(seq, wordInvalid, true))
+		l.answer(ctx, settled(seq, pb.Invalid, true))
 		return
 	}
-	l.item(ctx, itemKey{tenant, s.ID, s.Attempt}, settled(seq, wordBusy, false), func() *pb.LedgerDown {
+	l.item(ctx, itemKey{tenant, s.ID, s.Attempt}, settled(seq, pb.Busy, false), func() *pb.LedgerDown {
 		if !serves(sidecar, tenant) {
-			return l.bury(ctx, sidecar, r, s, wordForbidden)
+			return l.bury(ctx, sidecar, r, s, pb.Forbidden)
 		}
 		result, err := l.server.opts.Ledger.Settle(ctx, tenant, s)
 		switch w := word(err); w {
 		case "":
 			return settled(seq, string(result.Outcome), true)
-		case wordUnknown:
+		case pb.Unknown:
 			return l.bury(ctx, sidecar, r, s, w)
 		default:
-			return settled(seq, w, w == wordInvalid)
+			return settled(seq, w, w == pb.Invalid)
 		}
 	})
 }
@@ -288,7 +288,7 @@ func (l *ledgerStream) bury(ctx context.Context, sidecar *mesh.Sidecar, r *pb.Se
 		return settled(r.GetSeq(), why, true) // its sender acts on the answer
 	}
 	if err := l.server.opts.Ledger.Bury(ctx, sidecar.Tenant, r.GetTenant(), s, why); err != nil {
-		return settled(r.GetSeq(), wordUnavailable, false)
+		return settled(r.GetSeq(), pb.Unavailable, false)
 	}
 	return settled(r.GetSeq(), why, true)
 }

@@ -29,7 +29,7 @@ func TestTextsThatAreNoTenant(t *testing.T) {
 		lender(r.world, func(s *mesh.Sidecar) { s.Shared = shared })
 		stream := r.ledger(t, secretOf("ada"))
 		greet(t, stream)
-		for _, tenant := range []string{strings.Repeat("x", 1<<20), strings.Repeat("x", maxTenant+1), "org1\x00"} {
+		for _, tenant := range []string{strings.Repeat("x", 1<<20), strings.Repeat("x", budget.MaxTenantName+1), "org1\x00"} {
 			reserve, settle := reserveOf(1, "a"), settleOf(2, "a", "commit", 1)
 			reserve.Tenant, settle.Tenant = tenant, tenant
 			say(t, stream, upReserve(reserve))

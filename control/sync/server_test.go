@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	pb "gatehouse/api/v1/sidecarpb"
+	"gatehouse/internal/certtest"
 	"gatehouse/internal/mesh"
 	"gatehouse/internal/ratelimit"
 	"gatehouse/internal/revision"
@@ -391,7 +392,7 @@ func TestStopCuts(t *testing.T) {
 
 func TestStart(t *testing.T) {
 	t.Parallel()
-	cert, key, _ := certificate(t)
+	cert, key := certtest.New(t).Files(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

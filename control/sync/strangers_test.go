@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	pb "gatehouse/api/v1/sidecarpb"
+	"gatehouse/internal/certtest"
 )
 
 // One credential can't take the places of others: a few of its streams may be
@@ -92,7 +93,7 @@ func TestConnectionWithoutAStreamIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		o := w.options()
-		o.CertFile, o.KeyFile, _ = certificate(t)
+		o.CertFile, o.KeyFile = certtest.New(t).Files(t)
 		s, err := New(o)
 		if err != nil {
 			t.Fatal(err)

@@ -24,13 +24,18 @@ const (
 func Serve(ctx context.Context, app, counters net.Listener) error {
 	a := New()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return serve(ctx, app, a.Handler()) })
-	g.Go(func() error { return serve(ctx, counters, a.Counters()) })
+	g.Go(func() error { return Run(ctx, app, server(a.Handler())) })
+	g.Go(func() error { return Run(ctx, counters, server(a.Counters())) })
 	return g.Wait()
 }
 
-func serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout}
+func server(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout}
+}
+
+// Run serves on l until ctx ends; then what is under way has a second. l is closed
+// when it returns. Its error is nil when ctx ended.
+func Run(ctx context.Context, l net.Listener, s *http.Server) error {
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -47,5 +52,5 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
-	return fmt.Errorf("demo app: %w", err)
+	return fmt.Errorf("serving on %s: %w", l.Addr(), err)
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -79,12 +80,38 @@ func TestKeyInFlight(t *testing.T) {
 	done := make(chan answer, 1)
 	go func() { done <- s.do("POST", s.inbound+"/p/1", "", headers...) }()
 	<-p.begun
-	if a := s.do("POST", s.inbound+"/p/2", "", headers...); a.Status != 409 || a.Code != "state.conflict" {
-		t.Errorf("the second: %d %s", a.Status, a.Body)
-	}
+	before := s.app.Count()
+	s.refused("the second", before, s.do("POST", s.inbound+"/p/2", "", headers...), 409, "state.conflict")
+	s.refused("a key that is none", before, s.do("POST", s.inbound+"/p/2", "", append(bearer(s.issuer.Token("developer", "org1")), "idempotency-key", "a b")...), 400, "validation.malformed")
 	close(p.end)
 	if a := <-done; a.Status != 200 {
 		t.Errorf("the first: %d %s", a.Status, a.Body)
 	}
 	envoytest.Eventually(t, "the key is free again", func() bool { return s.do("POST", s.inbound+"/p/3", "", headers...).Status == 200 })
+}
+
+// On plain routes too a failing upstream is left alone, and a probe closes the
+// breaker.
+func TestBreaker(t *testing.T) {
+	s := prepare(t, stackOptions{NoStart: true})
+	set := strings.Replace(s.config(defaultRoutes), fmt.Sprintf("app: {url: %q}", s.app.URL), fmt.Sprintf("app: {url: %q, breaker: {failures: 3, recovery: 2s}}", s.app.URL), 1)
+	s.write("gatehouse.yaml", set)
+	s.startSidecar()
+	s.startEnvoy()
+	ask := func() answer { return s.get(s.inbound+"/p/1", bearer(s.issuer.Token("developer", "org1"))...) }
+	s.app.fail(true)
+	before := 0
+	for range 3 {
+		before = s.app.Count()
+		if a := ask(); a.Status != 500 || s.app.Count() != before+1 {
+			t.Fatalf("before the breaker opens: %d %s", a.Status, a.Body)
+		}
+	}
+	envoytest.Eventually(t, "the breaker is open", func() bool { // the access log comes a moment later
+		before = s.app.Count()
+		return ask().Status == 503
+	})
+	s.refused("an upstream that is left alone", before, ask(), 503, "upstream.unavailable")
+	s.app.fail(false)
+	envoytest.Eventually(t, "a probe closes it", func() bool { return ask().Status == 200 })
 }

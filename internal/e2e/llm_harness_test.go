@@ -16,6 +16,7 @@ import (
 	"gatehouse/internal/envoytest"
 	"gatehouse/internal/fakellm"
 	"gatehouse/internal/operator"
+	"gatehouse/internal/revision"
 )
 
 const (
@@ -47,7 +48,8 @@ type llmMesh struct {
 	admin    *operator.Client
 	control  *replica
 	node     *member
-	token    string // of the developer of org1
+	token    string         // of the developer of org1
+	files    revision.Files // the policy set
 }
 
 func newLLM(t testing.TB, edit ...func(string) string) *llmMesh {
@@ -62,10 +64,18 @@ func newLLM(t testing.TB, edit ...func(string) string) *llmMesh {
 			"  nobody: {url: \"http://127.0.0.1:1\", format: openai}\nlimits:\n", upstream.URL, upstream.URL)
 		return strings.Replace(text, "limits:\n", up, 1) + llmRoutes
 	}
-	l.control.put(l.mesh, l.set(1, append([]func(string) string{routes}, edit...)...))
+	l.files = l.set(1, append([]func(string) string{routes}, edit...)...)
+	l.control.put(l.mesh, l.files)
 	l.node = l.join(l.admin, joining{Name: "llm", Via: l.control.mesh()})
 	l.token = l.control.user(l.mesh, "developer").token
 	return l
+}
+
+// askTwice gives the policy set a second question, and waits until it is in force.
+func (l *llmMesh) askTwice(rego string) {
+	l.t.Helper()
+	l.files["llm.rego"] = []byte(rego)
+	l.node.enforces(l.admin, l.control.put(l.mesh, l.files))
 }
 
 // limit gives org1 so many tokens in all.

@@ -9,26 +9,27 @@ import (
 	"gatehouse/internal/envoytest"
 )
 
-// The table of settlements, row by row, on a real Envoy. What the provider bills
-// is its own count, of words; what we charge is the ledger's.
-func TestSettlements(t *testing.T) {
-	l := newLLM(t)
-	l.limit(1_000_000)
-	// What a charge is expected to be.
-	type charge int
-	const (
-		billed  charge = iota // what the provider counted, to the token
-		nothing               // the hold was released
-		counted               // the prompt's bound and the visible bytes
-		whole                 // the hold
-		visible               // as counted, of what came before the break: between what was billed and the hold
-	)
-	for _, c := range []struct {
-		name, base, model string
-		stream            bool
-		status            int
-		want              charge
-	}{
+// charge is what a settlement is expected to be.
+type charge int
+
+const (
+	billed  charge = iota // what the provider counted, to the token
+	nothing               // the hold was released
+	counted               // the prompt's bound and the visible bytes
+	whole                 // the hold
+	visible               // as counted, of what came before the break: between what was billed and the hold
+)
+
+// settlement is a row of the table: a call, and what it is charged.
+type settlement struct {
+	name, base, model string
+	stream            bool
+	status            int // 0 for any
+	want              charge
+}
+
+func settlements() []settlement {
+	return []settlement{
 		{"reported, JSON", "openai", "words-10", false, 200, billed},
 		{"reported, stream", "openai", "words-10", true, 200, billed},
 		{"reported, JSON, Anthropic", "anthropic", "words-10", false, 200, billed},
@@ -57,44 +58,55 @@ func TestSettlements(t *testing.T) {
 		{"connection closed before headers", "openai", "refuse", false, 503, whole},
 		{"no connection", "gone", "words-10", false, 503, nothing},
 		{"time-out", "raw", "hang", false, 504, whole},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			before := l.settled().Used
-			more := []string{}
-			if c.base == "anthropic" {
-				more = append(more, `"max_tokens":200`)
-			}
-			body := prompt(c.model, c.stream, more...)
-			status, text, id := l.ask(c.base, body)
-			if c.status != 0 && status != c.status {
-				t.Errorf("status %d, want %d: %.300s", status, c.status, text)
-			}
-			if status >= 500 && c.base != "raw" && !strings.Contains(text, `"error":{`) {
-				t.Errorf("not the provider's form: %s", text)
-			}
-			hold := int64(len(body)) + llmOutput
-			if c.base == "anthropic" {
-				hold = int64(len(body)) + 200
-			}
-			e := l.provider.Entry(id)
-			want := map[charge]int64{
-				billed: e.Billed, nothing: 0, whole: hold, counted: int64(len(body)) + int64(len(said(text))),
-			}[c.want]
-			envoytest.Eventually(t, "settled", func() bool { return l.usage().Reserved == 0 })
-			if got := l.usage().Used - before; c.want == visible {
-				if got < int64(len(body)) || got >= hold {
-					t.Errorf("charged %d, want what was visible; the hold was %d", got, hold)
-				}
-			} else if got != want {
-				t.Errorf("charged %d, want %d; the provider: %+v; the client got %.400s", got, want, e, text)
-			}
-			if got := l.usage().Used - before; got < e.Billed {
-				t.Errorf("charged %d, the provider billed %d", got, e.Billed)
-			}
-		})
+	}
+}
+
+// The table of settlements, row by row, on a real Envoy. What the provider bills
+// is its own count, of words; what we charge is the ledger's.
+func TestSettlements(t *testing.T) {
+	l := newLLM(t)
+	l.limit(1_000_000)
+	for _, c := range settlements() {
+		t.Run(c.name, func(t *testing.T) { l.settles(t, c) })
 	}
 	if leaks := l.provider.Leaks(); len(leaks) > 0 {
 		t.Errorf("the provider saw %+v", leaks)
+	}
+}
+
+// settles makes the call and holds its charge against what is expected.
+func (l *llmMesh) settles(t *testing.T, c settlement) {
+	before := l.settled().Used
+	more := []string{}
+	if c.base == "anthropic" {
+		more = append(more, `"max_tokens":200`)
+	}
+	body := prompt(c.model, c.stream, more...)
+	status, text, id := l.ask(c.base, body)
+	if c.status != 0 && status != c.status {
+		t.Errorf("status %d, want %d: %.300s", status, c.status, text)
+	}
+	if status >= 500 && c.base != "raw" && !strings.Contains(text, `"error":{`) {
+		t.Errorf("not the provider's form: %s", text)
+	}
+	hold := int64(len(body)) + llmOutput
+	if c.base == "anthropic" {
+		hold = int64(len(body)) + 200
+	}
+	e := l.provider.Entry(id)
+	want := map[charge]int64{
+		billed: e.Billed, nothing: 0, whole: hold, counted: int64(len(body)) + int64(len(said(text))),
+	}[c.want]
+	envoytest.Eventually(t, "settled", func() bool { return l.usage().Reserved == 0 })
+	if got := l.usage().Used - before; c.want == visible {
+		if got < int64(len(body)) || got >= hold {
+			t.Errorf("charged %d, want what was visible; the hold was %d", got, hold)
+		}
+	} else if got != want {
+		t.Errorf("charged %d, want %d; the provider: %+v; the client got %.400s", got, want, e, text)
+	}
+	if got := l.usage().Used - before; got < e.Billed {
+		t.Errorf("charged %d, the provider billed %d", got, e.Billed)
 	}
 }
 
@@ -142,10 +154,16 @@ func TestClientLeaves(t *testing.T) {
 // answer has the provider's form.
 func TestHeldBeforeTheProvider(t *testing.T) {
 	l := newLLM(t)
-	want := func(what string, base, body string, status int, code string) {
+	l.askTwice(`package gatehouse.llm
+
+default allowed := true
+
+allowed := false if input.model == "words-66"
+`)
+	want := func(what string, base, body string, status int, code string, headers ...string) {
 		t.Helper()
 		calls := l.provider.Totals().Calls
-		got, text, _ := l.ask(base, body)
+		got, text, _ := l.ask(base, body, headers...)
 		if got != status || llmCode(text) != code {
 			t.Errorf("%s: got %d %s, want %d %s", what, got, text, status, code)
 		}
@@ -160,6 +178,16 @@ func TestHeldBeforeTheProvider(t *testing.T) {
 	want("not JSON", "openai", `{"model":`, 400, "validation.malformed")
 	want("duplicate", "openai", `{"model":"words-1","model":"words-2","messages":[]}`, 400, "validation.malformed")
 	want("a server's tool", "anthropic", prompt("words-1", false, `"max_tokens":5`, `"tools":[{"type":"web_search_20250305","name":"web_search"}]`), 422, "validation.invalid")
+	want("a model that the policy does not allow", "openai", prompt("words-66", false), 403, "auth.forbidden")
+	want("no limit of the output", "openai", prompt("words-1", false, `"max_tokens":0`), 422, "validation.invalid")
+	want("a stream of a route that checks whole answers", "synthesis", prompt("synthesis-ok", true), 422, "validation.invalid")
+	want("no body", "openai", "", 400, "validation.malformed")
+	want("compressed", "openai", prompt("words-1", false), 415, "validation.unsupported_media_type", "content-encoding", "gzip")
+	want("a form", "openai", prompt("words-1", false), 415, "validation.unsupported_media_type", "content-type", "multipart/form-data")
+	want("a key that is none", "openai", prompt("words-1", false), 400, "validation.malformed", "idempotency-key", "a b")
+	if a := l.node.do("GET", l.node.outbound+"/openai/v1/models", "{}", bearer(l.token)...); a.Status != 400 || l.provider.Totals().Calls != 0 {
+		t.Errorf("a body where nothing is to pay: %d %s", a.Status, a.Body)
+	}
 	if u := l.settled(); u.Used != 0 {
 		t.Errorf("charged %d for nothing", u.Used)
 	}

@@ -2,18 +2,10 @@ package e2e
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,6 +17,7 @@ import (
 
 	api "gatehouse/api/v1/client"
 	"gatehouse/internal/app/control"
+	"gatehouse/internal/certtest"
 	"gatehouse/internal/envoytest"
 	"gatehouse/internal/operator"
 	"gatehouse/internal/pgtest"
@@ -89,28 +82,12 @@ func (m *mesh) write(name string, text []byte) {
 	must(m.t, os.WriteFile(m.path(name), text, 0o600))
 }
 
-// certify makes an authority and the certificate of control's service.
+// certify makes the certificate of control's service, which is its own authority.
 func (m *mesh) certify() {
 	m.t.Helper()
-	caKey, err1 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	key, err2 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(m.t, errors.Join(err1, err2))
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "control"}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	caDER, err1 := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
-	leafDER, err2 := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
-	keyDER, err3 := x509.MarshalPKCS8PrivateKey(key)
-	must(m.t, errors.Join(err1, err2, err3))
-	for name, block := range map[string]*pem.Block{
-		"ca.pem": {Type: "CERTIFICATE", Bytes: caDER}, "cert.pem": {Type: "CERTIFICATE", Bytes: leafDER}, "key.pem": {Type: "PRIVATE KEY", Bytes: keyDER},
-	} {
-		m.write(name, pem.EncodeToMemory(block))
+	pair := certtest.New(m.t)
+	for name, text := range map[string][]byte{"ca.pem": pair.CertPEM, "cert.pem": pair.CertPEM, "key.pem": pair.KeyPEM} {
+		m.write(name, text)
 	}
 }
 

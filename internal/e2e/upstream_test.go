@@ -15,7 +15,7 @@ type seen struct {
 	Body                 string
 }
 
-// upstream answers 200 to everything and remembers what reached it.
+// upstream answers 200 to everything, unless it fails, and remembers what reached it.
 type upstream struct {
 	*httptest.Server
 	name string
@@ -24,6 +24,7 @@ type upstream struct {
 	count int
 	last  seen
 	next  *pause // of the next request; nil: it is answered at once
+	fails bool
 }
 
 // pause is a request that is not answered yet.
@@ -53,16 +54,27 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u.mu.Lock()
 	u.count++
 	u.last = seen{Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header.Clone(), Body: string(body)}
-	p := u.next
+	p, fails := u.next, u.fails
 	u.next = nil
 	u.mu.Unlock()
 	if p != nil {
 		close(p.begun)
 		<-p.end
 	}
+	if fails {
+		http.Error(w, "broken", http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("x-upstream", u.name)
 	w.Header().Set("x-seen-revision", r.Header.Get("x-revision"))
 	_, _ = io.WriteString(w, u.name)
+}
+
+// fail says whether it answers 500 from now on.
+func (u *upstream) fail(yes bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.fails = yes
 }
 
 // Count is the number of requests that reached the upstream.

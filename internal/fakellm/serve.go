@@ -3,13 +3,13 @@ package fakellm
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"gatehouse/internal/demoapp"
 )
 
 // Bounds of the two servers. What a body and a write may take is bounded call
@@ -17,7 +17,6 @@ import (
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
-	stopTimeout   = time.Second
 )
 
 // Control tells the ledger: GET /_fake/ledger answers with a Ledger, DELETE
@@ -46,28 +45,11 @@ func (p *Provider) Control() http.Handler {
 func Serve(ctx context.Context, o Options, provider, control net.Listener) error {
 	p := New(o)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return serve(ctx, provider, p) })
-	g.Go(func() error { return serve(ctx, control, p.Control()) })
+	g.Go(func() error { return demoapp.Run(ctx, provider, server(p)) })
+	g.Go(func() error { return demoapp.Run(ctx, control, server(p.Control())) })
 	return g.Wait()
 }
 
-func serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		if s.Shutdown(bounded) != nil {
-			_ = s.Close() // an answer that takes longer is cut
-		}
-	})
-	err := s.Serve(l)
-	if !stop() {
-		<-stopped
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("fake provider: %w", err)
+func server(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
 }

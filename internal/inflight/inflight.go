@@ -49,10 +49,8 @@ func New(o Options) *Set {
 }
 
 // Enter takes a key for a request, until Leave or for ttl at most, and reports
-// whether it was free. scope is the key within whatever it is told apart by; the
-// caller joins the parts so that no two of them are alike. A call holds one key;
-// one that comes again with another gives the first back, and with the same it
-// has it already.
+// whether it was free. scope is that of Scope. A call holds one key; one that comes
+// again with another gives the first back, and with the same it has it already.
 func (s *Set) Enter(scope, call string, ttl time.Duration) bool {
 	now := s.now()
 	s.mu.Lock()

@@ -2,19 +2,12 @@ package ledger
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +16,7 @@ import (
 	"gatehouse/budget/memory"
 	"gatehouse/control/budgets"
 	controlsync "gatehouse/control/sync"
+	"gatehouse/internal/certtest"
 	"gatehouse/internal/deadletter"
 	"gatehouse/internal/link"
 	"gatehouse/internal/mesh"
@@ -171,7 +165,9 @@ func (c *control) serve(ledger budget.Holds) {
 		Registry: world{}, Source: world{}, Records: world{}, Ledger: inline, Log: slog.New(slog.DiscardHandler), Address: "127.0.0.1:0",
 		KeySet: func(context.Context) ([]byte, error) { return []byte("{}"), nil },
 	}
-	o.CertFile, o.KeyFile, c.roots = certificate(t)
+	pair := certtest.New(t)
+	o.CertFile, o.KeyFile = pair.Files(t)
+	c.roots = pair.Roots()
 	c.server, err = controlsync.New(o)
 	check(t, err)
 	check(t, c.server.Start(t.Context()))
@@ -181,30 +177,6 @@ func (c *control) serve(ledger budget.Holds) {
 		_ = c.server.Stop(ctx)
 	})
 	c.net = newNetwork(t, c.server.Addr())
-}
-
-// certificate writes a certificate for 127.0.0.1 and its key.
-func certificate(t testing.TB) (certFile, keyFile string, roots *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	check(t, err)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	check(t, err)
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	check(t, os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	check(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
-	cert, err := x509.ParseCertificate(der)
-	check(t, err)
-	roots = x509.NewCertPool()
-	roots.AddCert(cert)
-	return certFile, keyFile, roots
 }
 
 // network passes connections on to a server, until it is cut.

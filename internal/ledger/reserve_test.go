@@ -86,7 +86,7 @@ func TestNobodyCanHoldThis(t *testing.T) {
 				t.Errorf("%s: %+v, %v", name, a, err)
 			}
 		}
-		for _, tenant := range []string{"", "\xff", "a\x00", strings.Repeat("t", maxTenant+1)} {
+		for _, tenant := range []string{"", "\xff", "a\x00", strings.Repeat("t", budget.MaxTenantName+1)} {
 			if a, err := b.Reserve(t.Context(), tenant, hold("a")); !errors.Is(err, budget.ErrInvalid) {
 				t.Errorf("of %.5q: %+v, %v", tenant, a, err)
 			}

@@ -82,7 +82,7 @@ func TestSpoolKeepsEverything(t *testing.T) {
 	}{
 		{"org1", commit("a", 9)},
 		{"ü", budget.Settlement{Key: budget.Key{Origin: budget.Inline, ID: strings.Repeat("ü", 255), Attempt: 3}, Action: budget.Commit, Tokens: budget.MaxTokens, Flagged: true}},
-		{strings.Repeat("t", maxTenant), release("b")},
+		{strings.Repeat("t", budget.MaxTenantName), release("b")},
 	}
 	for _, w := range want {
 		check(t, settleable(w.tenant, w.Settlement))

@@ -158,7 +158,7 @@ func (c *Client) settledLocked(now time.Time, m *pb.LedgerDown) {
 	s := m.GetSettled()
 	e := c.queue.answered(now, s.GetSeq(), s.GetFinal())
 	if e == nil {
-		c.asks.answered(s.GetSeq(), m, s.GetFinal() || s.GetOutcome() == wordBusy)
+		c.asks.answered(s.GetSeq(), m, s.GetFinal() || s.GetOutcome() == pb.Busy)
 		return
 	}
 	if s.GetFinal() && unwelcome(e.Settlement, s.GetOutcome()) {

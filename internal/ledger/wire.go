@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
@@ -26,14 +24,6 @@ var (
 
 	// ErrOver says that what is to be topped up is no hold any more.
 	ErrOver = errors.New("the hold is over")
-)
-
-// Words of control; see api/v1/sidecar.proto.
-const (
-	wordForbidden = "forbidden"
-	wordInvalid   = "invalid"
-	wordUnknown   = "unknown"
-	wordBusy      = "busy"
 )
 
 func reserveMessage(seq uint64, tenant string, h budget.Hold) *pb.LedgerUp {
@@ -58,29 +48,25 @@ func settleOf(seq uint64, tenant string, s budget.Settlement) *pb.Settle {
 // settlement is checked.
 const nobody = "00000000-0000-0000-0000-000000000000"
 
-// maxTenant bounds the bytes of a tenant's name.
-const maxTenant = 255
-
-// tenantName returns budget.ErrInvalid for what can't be one. INVARIANT: what is said
-// to control is valid UTF-8, or the message, and with it the stream, would fail.
-func tenantName(tenant string) error {
-	if tenant == "" || len(tenant) > maxTenant || !utf8.ValidString(tenant) || strings.ContainsRune(tenant, 0) {
-		return fmt.Errorf("%w: no name of a tenant", budget.ErrInvalid)
-	}
-	return nil
-}
-
 // holdable returns budget.ErrInvalid for a hold that control would not take from
-// anybody.
+// anybody. INVARIANT: what is said to control is valid UTF-8, or the message, and with
+// it the stream, would fail.
 func holdable(tenant string, h budget.Hold) error {
 	h.Sidecar = nobody
-	return cmp.Or(tenantName(tenant), inline(h.Key), h.Check())
+	return cmp.Or(named(tenant), inline(h.Key), h.Check())
+}
+
+func named(tenant string) error {
+	if tenant == "" {
+		return fmt.Errorf("%w: no tenant", budget.ErrInvalid)
+	}
+	return budget.CheckTenant(tenant)
 }
 
 // settleable is holdable for settlements.
 func settleable(tenant string, s budget.Settlement) error {
 	s.Sidecar = nobody
-	return cmp.Or(tenantName(tenant), inline(s.Key), s.Check())
+	return cmp.Or(named(tenant), inline(s.Key), s.Check())
 }
 
 func inline(k budget.Key) error {
@@ -116,7 +102,7 @@ func decided(verdict string) bool {
 // certain reports whether a verdict says what became of a hold. Of busy, this try of
 // it did nothing.
 func certain(verdict string) bool {
-	return decided(verdict) || slices.Contains([]string{wordForbidden, wordInvalid, wordUnknown, wordBusy}, verdict)
+	return decided(verdict) || slices.Contains([]string{pb.Forbidden, pb.Invalid, pb.Unknown, pb.Busy}, verdict)
 }
 
 // unwelcome reports whether a final outcome says that control would not take a
@@ -167,11 +153,11 @@ func denialOf(d *pb.Denial) *budget.Denial {
 // fault is the error that a word of control stands for.
 func fault(word string) error {
 	switch word {
-	case wordForbidden:
+	case pb.Forbidden:
 		return ErrForbidden
-	case wordInvalid:
+	case pb.Invalid:
 		return budget.ErrInvalid
-	case wordUnknown:
+	case pb.Unknown:
 		return budget.ErrUnknown
 	}
 	return fmt.Errorf("%w: control said %.32q", budget.ErrUnavailable, word)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	api "gatehouse/api/v1/client"
+	"gatehouse/internal/certtest"
 	"gatehouse/internal/envoytest"
 	"gatehouse/internal/fakellm"
 	"gatehouse/internal/operator"
@@ -93,7 +94,8 @@ func newWorld(t testing.TB) *world {
 			w.tellLogs()
 		}
 	})
-	for name, text := range certificates(t) {
+	pair := certtest.New(t)
+	for name, text := range map[string][]byte{"ca.pem": pair.CertPEM, "cert.pem": pair.CertPEM, "key.pem": pair.KeyPEM} {
 		w.write(name, text)
 	}
 	w.write("limits.yaml", []byte(apiLimits))

@@ -2,16 +2,9 @@ package control
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -23,37 +16,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "gatehouse/api/v1/sidecarpb"
+	"gatehouse/internal/certtest"
 	"gatehouse/internal/pgtest"
 )
-
-// certificate writes a certificate for 127.0.0.1 and its key.
-func certificate(t *testing.T) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
-}
 
 // member is a sidecar's side of the mesh: it says its status at each beat, and
 // keeps the orders that it was told last.
@@ -153,7 +118,7 @@ func (m *member) wants(what string, is func(*pb.BreakerOrder) bool) *pb.BreakerO
 // seen before it opens nothing again.
 func TestBreakerOfTheMesh(t *testing.T) {
 	t.Parallel()
-	certFile, keyFile := certificate(t)
+	certFile, keyFile := certtest.New(t).Files(t)
 	text, err := os.ReadFile(certFile)
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"gatehouse/budget"
+	"gatehouse/internal/certtest"
 	"gatehouse/internal/deadletter"
 	"gatehouse/internal/ledger"
 	"gatehouse/internal/link"
@@ -32,7 +33,7 @@ type lender struct {
 
 func newLender(t *testing.T, database string) *lender {
 	t.Helper()
-	certFile, keyFile := certificate(t)
+	certFile, keyFile := certtest.New(t).Files(t)
 	text, err := os.ReadFile(certFile)
 	if err != nil {
 		t.Fatal(err)

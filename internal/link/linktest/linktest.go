@@ -9,14 +9,7 @@ package linktest
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"sync"
 	"testing"
@@ -30,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"gatehouse/api/v1/sidecarpb"
+	"gatehouse/internal/certtest"
 )
 
 // patience bounds each wait of a test for the sidecar.
@@ -77,7 +71,8 @@ func New(t testing.TB, secret string) *Server {
 func Serve(t testing.TB, l net.Listener, secret string) *Server {
 	t.Helper()
 	s := &Server{Address: l.Addr().String(), t: t, streams: make(chan *Stream, 64), secret: secret}
-	s.CA, s.cert = certificate(t)
+	pair := certtest.New(t)
+	s.CA, s.cert = pair.CertPEM, pair.TLS(t)
 	s.serve(l)
 	t.Cleanup(s.Stop)
 	return s
@@ -242,23 +237,4 @@ func (s *Server) Sync(stream grpc.BidiStreamingServer[sidecarpb.Up, sidecarpb.Do
 	case <-stream.Context().Done():
 		return stream.Context().Err()
 	}
-}
-
-// certificate makes one that signs itself, for two days around now.
-func certificate(t testing.TB) (ca []byte, cert tls.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "control"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
